@@ -1,0 +1,194 @@
+//! What a recording saw, before any decision: the durable artefact from which profiles are generated.
+
+use crate::arch::Arch;
+use std::collections::BTreeMap;
+
+/// Keys of a file that this version does not know; kept so that they survive a round trip.
+pub type Extra = BTreeMap<String, serde_json::Value>;
+
+/// The result of one recording.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observation {
+    /// 128 random bits in hexadecimal: the same recording is the same id, however often its file is copied.
+    pub recording_id: String,
+    /// The version of seccast that recorded.
+    pub tool_version: String,
+    /// What watched the calls.
+    pub backend: Backend,
+    /// What was recorded.
+    pub target: Target,
+    /// Where it ran.
+    pub machine: Machine,
+    /// Start of the recording, nanoseconds since the Unix epoch.
+    pub started_ns: u64,
+    /// End of the recording, nanoseconds since the Unix epoch.
+    pub ended_ns: u64,
+    /// Calls by ABI, phase and name.
+    pub calls: BTreeMap<(Arch, Phase), BTreeMap<String, Sighting>>,
+    /// Calls that an existing filter denied: an exit without an enter. Same form as `calls`.
+    pub denied: BTreeMap<(Arch, Phase), BTreeMap<String, Sighting>>,
+    /// Calls in which tasks were blocked when the recording attached: each is a call of the application.
+    pub blocked_at_attach: BTreeMap<Arch, BTreeMap<String, Sighting>>,
+    /// Numbers that the tables do not name.
+    pub unknown: Vec<UnknownNr>,
+    /// Calls or tasks that may have been missed, by reason (`seccast_common::Stat` names). Only reasons above zero.
+    pub losses: BTreeMap<String, u64>,
+    /// First sights whose explanation was lost; costs no call.
+    pub explanations_lost: u64,
+    /// The recording began this many nanoseconds after the target's oldest process started; its start is missing.
+    pub started_late_ns: Option<u64>,
+    /// The target ran under a filter that it did not install itself; what the filter denied is in `denied`.
+    pub filtered: bool,
+    /// The application installed a filter of its own: what that denied was not seen.
+    pub own_filter: bool,
+    /// Processes that entered the target and never executed a program: moved in, restored.
+    pub entered: Vec<EnteredProcess>,
+    /// How many entered without an exec; `entered` names at most some of them.
+    pub entered_count: u64,
+    /// What the user said of `entered`: while `None` and `entered_count > 0`, the observation is incomplete.
+    pub entered_as: Option<EnteredAs>,
+    /// The target's bundle has startContainer hooks: the runtime forks them under the filter.
+    pub start_container_hooks: bool,
+    /// Fields of newer versions.
+    pub extra: Extra,
+}
+
+/// What watched the calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// eBPF programs on the raw system call tracepoints.
+    Ebpf,
+    /// ptrace(2).
+    Ptrace,
+}
+
+/// What was recorded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Target {
+    /// `runc`, `crun`, `docker`…, or `None` for a command, a process or a cgroup.
+    pub runtime: Option<String>,
+    /// The container's id.
+    pub container_id: Option<String>,
+    /// The container's name, where it has one beside its id.
+    pub container_name: Option<String>,
+    /// The image's reference.
+    pub image: Option<String>,
+    /// The image's digest.
+    pub image_digest: Option<String>,
+    /// Path below the cgroup2 mount.
+    pub cgroup_path: Option<String>,
+    /// The command line, where seccast started it.
+    pub command: Vec<String>,
+    /// Fields of newer versions.
+    pub extra: Extra,
+}
+
+/// Where a recording ran.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Machine {
+    /// `uname -r`.
+    pub kernel: String,
+    /// The machine's native ABI.
+    pub arch: Arch,
+    /// The target's C library with its version, where it could be told.
+    pub libc: Option<String>,
+    /// Fields of newer versions.
+    pub extra: Extra,
+}
+
+/// The part of a container's life that a call belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// The container runtime's own calls, before the exec that starts the application: never in a profile.
+    Runtime,
+    /// A createContainer hook of the bundle: runs before the filter, never in a profile.
+    Hook,
+    /// The application.
+    App,
+    /// Processes that entered after the application started: `exec`, probes.
+    Exec,
+    /// Processes that entered and executed nothing (see [`Observation::entered`]).
+    Entered,
+}
+
+impl Phase {
+    /// Every phase, in the order of a container's life.
+    pub const ALL: [Self; 5] = [Self::Runtime, Self::Hook, Self::App, Self::Exec, Self::Entered];
+
+    /// The name used in observation files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Runtime => "runtime",
+            Self::Hook => "hook",
+            Self::App => "app",
+            Self::Exec => "exec",
+            Self::Entered => "entered",
+        }
+    }
+
+    /// The inverse of [`Phase::name`].
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| phase.name() == name)
+    }
+}
+
+/// When and by whom a call was first seen.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sighting {
+    /// Nanoseconds since the start of the recording; `None` when the explanation was lost.
+    pub first_ns: Option<u64>,
+    /// Who made it.
+    pub caller: Option<Caller>,
+    /// Fields of newer versions.
+    pub extra: Extra,
+}
+
+/// The process that first made a call.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Caller {
+    /// Process id in the recorder's pid namespace.
+    pub pid: u32,
+    /// The task's name, at most 15 bytes.
+    pub comm: String,
+    /// The file name given to the execve that started the program, or its executable.
+    pub exe: Option<String>,
+    /// Fields of newer versions.
+    pub extra: Extra,
+}
+
+/// A number without a name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UnknownNr {
+    /// The ABI that it was called by.
+    pub arch: Arch,
+    /// The phase of the first such call.
+    pub phase: Phase,
+    /// The number as a signed 64-bit value: -1 is -1.
+    pub nr: i64,
+    /// Calls counted; `None` where only "at least one" is known.
+    pub count: Option<u64>,
+    /// When and by whom.
+    pub first: Sighting,
+}
+
+/// A process that entered the target and never executed a program.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EnteredProcess {
+    /// Process id in the recorder's pid namespace.
+    pub pid: u32,
+    /// The task's name.
+    pub comm: String,
+    /// Fields of newer versions.
+    pub extra: Extra,
+}
+
+/// What processes that entered without an exec are to count as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EnteredAs {
+    /// The application: their calls are in the profile.
+    App,
+    /// The runtime: their calls are not.
+    Runtime,
+}
