@@ -1,0 +1,105 @@
+//! `cargo xtask ci`: all that a change must pass, cheapest first. `.ci/run` calls it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::process::{self, Run};
+use crate::steps::{self, Step};
+use crate::{bpf, places, setup, test};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only these steps, for example `--step clippy`.
+    #[arg(long = "step", value_name = "NAME")]
+    only: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    process::want_root("running the kernel tests")?;
+    let programs = places::root().join("ebpf/programs");
+    let mut all = vec![
+        Step::command("fmt", test::cargo().args(["fmt", "--all", "--check"])),
+        Step::command(
+            "fmt-ebpf",
+            test::cargo().dir(&programs).args(["fmt", "--check"]),
+        ),
+        Step::work("tools", "cargo xtask setup", || setup::tools().map(drop)),
+        Step::command(
+            "clippy",
+            test::cargo().args([
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--locked",
+                "--",
+                "-D",
+                "warnings",
+            ]),
+        ),
+        Step::work(
+            "clippy-ebpf",
+            "cargo xtask ci --step clippy-ebpf",
+            move || lint_programs(&programs),
+        ),
+        Step::command(
+            "doc",
+            test::cargo().env("RUSTDOCFLAGS", "-D warnings").args([
+                "doc",
+                "--workspace",
+                "--no-deps",
+                "--locked",
+            ]),
+        ),
+    ];
+    all.extend(test::steps());
+    steps::run(all, &args.only)
+}
+
+/// Clippy for the eBPF program, with the compiler that builds it: Debian's comes with its own `clippy-driver`.
+fn lint_programs(programs: &Path) -> Result<()> {
+    let driver = Path::new("/usr/bin/clippy-driver");
+    match bpf::Compiler::find() {
+        Some(bpf::Compiler::Prebuilt(rustc))
+            if rustc == Path::new(bpf::DEBIAN_RUSTC) && driver.exists() =>
+        {
+            // What `cargo clippy` does, with a compiler that is not cargo's own; one that is not nightly needs the bootstrap variable.
+            let check = Run::new("cargo")
+                .env("RUSTC", rustc)
+                .env("RUSTC_WORKSPACE_WRAPPER", driver)
+                .env("RUSTC_BOOTSTRAP", "1");
+            let check = check.env(
+                "CLIPPY_ARGS",
+                "-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__",
+            );
+            let check = check
+                .args(["check", "--locked", "--target", bpf::TARGET, "--target-dir"])
+                .arg(places::target()?.join("clippy-ebpf"));
+            check.dir(programs).limit(Duration::from_secs(900)).run()
+        }
+        Some(bpf::Compiler::Prebuilt(rustc)) => {
+            eprintln!(
+                "skipped: {} comes with no clippy that is known here",
+                rustc.display()
+            );
+            Ok(())
+        }
+        Some(bpf::Compiler::Nightly) => {
+            let check = Run::new("cargo").args([
+                "+nightly",
+                "clippy",
+                "--locked",
+                "-Zbuild-std=core",
+                "--target",
+                bpf::TARGET,
+                "--target-dir",
+            ]);
+            let check = check
+                .arg(places::target()?.join("clippy-ebpf"))
+                .args(["--", "-D", "warnings"]);
+            check.dir(programs).limit(Duration::from_secs(900)).run()
+        }
+        None => bail!("no compiler for {}; run `cargo xtask setup`", bpf::TARGET),
+    }
+}

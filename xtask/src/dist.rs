@@ -1,0 +1,69 @@
+//! `cargo xtask dist`: one static binary with the eBPF object inside.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::places;
+use crate::process::Run;
+
+pub(crate) fn run() -> Result<()> {
+    crate::setup::tools()?;
+    let binary = build()?;
+    let bytes = std::fs::metadata(&binary)
+        .with_context(|| format!("failed to look at {}", binary.display()))?
+        .len();
+    println!(
+        "{}: {} bytes ({:.1} MiB), static",
+        binary.display(),
+        bytes,
+        bytes as f64 / f64::from(1 << 20)
+    );
+    Ok(())
+}
+
+/// Builds the binary and returns its path.
+pub(crate) fn build() -> Result<PathBuf> {
+    if std::env::var_os("SECCAST_SKIP_EBPF").is_some_and(|value| value == "1") {
+        bail!(
+            "SECCAST_SKIP_EBPF=1 leaves the eBPF object out, and the distributed binary needs it; unset it"
+        );
+    }
+    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    // Through --config and an explicit target, not RUSTFLAGS: build scripts and macros stay dynamic, and nothing else is rebuilt.
+    let flags = format!("target.{triple}.rustflags=['-C', 'target-feature=+crt-static']");
+    let build = Run::new("cargo").args([
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "seccast",
+        "--target",
+        &triple,
+        "--config",
+        &flags,
+    ]);
+    build
+        .dir(places::root())
+        .limit(Duration::from_secs(1800))
+        .run()?;
+
+    let target = places::target()?;
+    let built = target.join(&triple).join("release/seccast");
+    let dist = target.join("dist");
+    std::fs::create_dir_all(&dist)
+        .with_context(|| format!("failed to make the folder {}", dist.display()))?;
+    // Copied beside and renamed, so that a copy which is running is not disturbed.
+    let (fresh, binary) = (dist.join(".seccast.new"), dist.join("seccast"));
+    std::fs::copy(&built, &fresh)
+        .with_context(|| format!("failed to copy {} to {}", built.display(), fresh.display()))?;
+    std::fs::rename(&fresh, &binary).with_context(|| {
+        format!(
+            "failed to rename {} to {}",
+            fresh.display(),
+            binary.display()
+        )
+    })?;
+    Ok(binary)
+}

@@ -1,0 +1,78 @@
+//! `cargo xtask test`: sets up, builds and runs every test.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::process::{self, Run};
+use crate::steps::{self, Step};
+use crate::{places, setup};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only these steps, for example `--step kernel`.
+    #[arg(long = "step", value_name = "NAME")]
+    only: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    process::want_root("running the kernel tests")?;
+    steps::run(steps(), &args.only)
+}
+
+/// The steps of `test`, which `ci` has too.
+pub(crate) fn steps() -> Vec<Step> {
+    vec![
+        Step::work("setup", "cargo xtask setup", || setup::tools().map(drop)),
+        // Alone first, so that a failure to compile is not read as a failed test.
+        Step::command(
+            "build",
+            cargo().args(["build", "--workspace", "--all-targets", "--locked"]),
+        ),
+        Step::command(
+            "test",
+            cargo().args([
+                "test",
+                "--workspace",
+                "--exclude",
+                "seccast-rig",
+                "--exclude",
+                "seccast-kernel",
+                "--locked",
+            ]),
+        ),
+        Step::command("kernel", kernel_tests()),
+    ]
+}
+
+pub(crate) fn cargo() -> Run {
+    Run::new("cargo")
+        .dir(places::root())
+        .limit(Duration::from_secs(2700))
+}
+
+/// The tests that need root and the running kernel: one at a time, and none may skip.
+fn kernel_tests() -> Run {
+    let mut run = cargo().env("SECCAST_REQUIRE_KERNEL", "1");
+    if !process::is_root() {
+        // cargo stays the user's; only the test programs run as root, with what they read from the environment.
+        let runner = format!(
+            "CARGO_TARGET_{}_UNKNOWN_LINUX_GNU_RUNNER",
+            std::env::consts::ARCH.to_uppercase()
+        );
+        run = run.env(
+            &runner,
+            "sudo -n --preserve-env=SECCAST_REQUIRE_KERNEL,SECCAST_CACHE,XDG_CACHE_HOME,HOME,PATH",
+        );
+    }
+    run.args([
+        "test",
+        "--package",
+        "seccast-rig",
+        "--package",
+        "seccast-kernel",
+        "--locked",
+        "--",
+        "--test-threads=1",
+    ])
+}
