@@ -1,1 +1,320 @@
+//! The contract between the eBPF programs and user space: sizes, numbers and `#[repr(C)]` values of the maps.
+//!
+//! Nothing here has padding that the verifier or a reader could trip over; each layout is asserted at compile time.
 #![no_std]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+/// Numbers per ABI. The native maximum was 471 in 2026, x32 ends at 547 (semantics 3.2).
+pub const NUMBERS: usize = 1024;
+/// Rows of a block: one per ABI, one spare.
+pub const ABIS: usize = 4;
+/// Bytes of a block: one per number and ABI. A byte, not a bit: a plain store loses no neighbour.
+pub const BLOCK: usize = NUMBERS * ABIS;
+/// Blocks of a slot: one per phase.
+pub const PHASES: u32 = 8;
+/// Levels of the cgroup tree that a first sight walks.
+pub const LEVELS: u32 = 64;
+/// Slots that the object declares; user space sets the number it wants at load.
+pub const SLOTS: usize = 64;
+/// No slot: a cgroup that is not recorded.
+pub const NO_SLOT: u32 = u32::MAX;
+/// Longest text of an event, in bytes: a path or a file name, cut.
+pub const TEXT: usize = 256;
+
+/// ABI rows. On arm64 row 0 is AArch64 and row 1 AArch32.
+pub mod abi {
+    /// x86_64 or AArch64.
+    pub const NATIVE: u32 = 0;
+    /// i386 or AArch32.
+    pub const COMPAT: u32 = 1;
+    /// x32; numbers without bit 30.
+    pub const X32: u32 = 2;
+}
+
+/// Phases of a process, and so blocks of a slot.
+pub mod phase {
+    /// Entered before anything started: the runtime, until it executes the application.
+    pub const RUNTIME: u32 = 0;
+    /// Entered after the application started, nothing executed yet.
+    pub const ENTER: u32 = 1;
+    /// Executed by a process that entered after the start: exec, probes.
+    pub const EXEC: u32 = 2;
+    /// First of the blocks for programs that the runtime executed: hooks and the application, told apart by their file.
+    pub const START: u32 = 3;
+    /// How many such blocks there are; later starts share the last.
+    pub const STARTS: u32 = super::PHASES - START;
+}
+
+/// Reasons to have missed something; indices of the `STATS` map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Stat {
+    /// The map of recorded cgroups refused an entry.
+    CgroupsFull,
+    /// No slot was free for a new cgroup.
+    SlotsFull,
+    /// A cgroup lies deeper than [`LEVELS`].
+    TooDeep,
+    /// A process could not be given a phase; it counted as application.
+    NoPhase,
+    /// The map of numbers without a name was full.
+    UnknownFull,
+    /// The map of denied calls was full.
+    DeniedFull,
+    /// The map of processes that entered was full.
+    EnteredFull,
+    /// The ring buffer was full: an explanation is lost, no call.
+    RingFull,
+}
+
+impl Stat {
+    /// Every reason, in the order of the map.
+    pub const ALL: [Self; 8] = [
+        Self::CgroupsFull,
+        Self::SlotsFull,
+        Self::TooDeep,
+        Self::NoPhase,
+        Self::UnknownFull,
+        Self::DeniedFull,
+        Self::EnteredFull,
+        Self::RingFull,
+    ];
+
+    /// The name in observation files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CgroupsFull => "cgroups_full",
+            Self::SlotsFull => "slots_full",
+            Self::TooDeep => "too_deep",
+            Self::NoPhase => "no_phase",
+            Self::UnknownFull => "unknown_full",
+            Self::DeniedFull => "denied_full",
+            Self::EnteredFull => "entered_full",
+            Self::RingFull => "ring_full",
+        }
+    }
+}
+
+/// Flags of a slot.
+pub mod slot_flag {
+    /// Whatever enters is the application (`--pid`).
+    pub const ALL_APP: u32 = 1;
+    /// What enters after the start is the application, not `exec` (`-- CMD`).
+    pub const NO_EXEC: u32 = 2;
+    /// The kernel saw a filter on a process when it executed the application.
+    pub const FILTERED: u32 = 4;
+    /// The kernel saw more filters at a process's exit than at its start.
+    pub const OWN_FILTER: u32 = 8;
+}
+
+/// Value of `KEYS`, by cgroup id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Cgroup {
+    /// The slot that its calls go to.
+    pub slot: u32,
+    /// 1 once a program was executed here that is not the runtime.
+    pub started: u32,
+}
+
+/// Value of `SLOTS`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Slot {
+    /// [`slot_flag`].
+    pub flags: u32,
+    /// Programs that the runtime executed so far.
+    pub starts: u32,
+}
+
+/// Value of `TASKS`, by thread group id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Process {
+    /// Whose phase this is.
+    pub slot: u32,
+    /// [`phase`].
+    pub phase: u32,
+    /// Filters on the process when its program was executed.
+    pub filters: u32,
+    /// Always 0.
+    pub pad: u32,
+    /// When its program was executed (`ktime`), 0 if none was since the recording began.
+    pub image: u64,
+    /// Key of `ENTERED` while nobody of its line has executed anything, else 0.
+    pub entry: u64,
+}
+
+/// Value of `ENTERED`: a process that came in from outside and has executed nothing yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Entered {
+    /// Where it entered.
+    pub slot: u32,
+    /// Its thread group id.
+    pub pid: u32,
+    /// Its name.
+    pub comm: [u8; 16],
+}
+
+/// Key of `UNKNOWN`: a number out of range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct UnknownKey {
+    /// As the tracepoint gave it.
+    pub nr: u64,
+    /// The slot.
+    pub slot: u32,
+    /// ABI in the upper 16 bits, phase in the lower.
+    pub abi_phase: u32,
+}
+
+/// Key of `DENIED`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct DeniedKey {
+    /// The slot.
+    pub slot: u32,
+    /// ABI in the upper 16 bits, phase in the lower.
+    pub abi_phase: u32,
+    /// The number as `orig_ax` holds it, sign-extended.
+    pub nr: u64,
+}
+
+/// Value of `UNKNOWN` and `DENIED`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Counted {
+    /// Calls.
+    pub count: u64,
+    /// `ktime` of the first.
+    pub time: u64,
+    /// Thread group id of the first caller.
+    pub pid: u32,
+    /// Always 0.
+    pub pad: u32,
+    /// Name of the first caller.
+    pub comm: [u8; 16],
+}
+
+/// What an event of the ring buffer is; its first four bytes.
+pub mod event {
+    /// [`super::Sighting`].
+    pub const SIGHTING: u32 = 1;
+    /// [`super::Text`]: a program was executed; the text is the file name given to the execve.
+    pub const EXEC: u32 = 2;
+    /// [`super::Text`]: a cgroup was made; the text is its path.
+    pub const MKDIR: u32 = 3;
+}
+
+/// A number's first call in a block.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Sighting {
+    /// [`event::SIGHTING`].
+    pub kind: u32,
+    /// The slot.
+    pub slot: u32,
+    /// The phase.
+    pub phase: u32,
+    /// The ABI.
+    pub abi: u32,
+    /// The number.
+    pub nr: u32,
+    /// Thread group id.
+    pub pid: u32,
+    /// `ktime`.
+    pub time: u64,
+    /// [`Process::image`] of the caller.
+    pub image: u64,
+    /// Name of the calling task.
+    pub comm: [u8; 16],
+    /// The six arguments, by the ABI of the call.
+    pub args: [u64; 6],
+}
+
+/// An exec or a new cgroup.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Text {
+    /// [`event::EXEC`] or [`event::MKDIR`].
+    pub kind: u32,
+    /// The slot, or [`NO_SLOT`].
+    pub slot: u32,
+    /// The phase after the exec.
+    pub phase: u32,
+    /// Thread group id of the process that did it.
+    pub pid: u32,
+    /// `ktime`.
+    pub time: u64,
+    /// The cgroup's id.
+    pub cgroup: u64,
+    /// Name of the task.
+    pub comm: [u8; 16],
+    /// Zero-terminated.
+    pub text: [u8; TEXT],
+}
+
+/// One record of the `tasks` iterator: what a task is blocked in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Blocked {
+    /// Its cgroup's id.
+    pub cgroup: u64,
+    /// `orig_ax` (x86) or `syscallno` (arm64), sign-extended: negative outside of a system call.
+    pub nr: i64,
+    /// Thread group id.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// [`abi`].
+    pub abi: u32,
+    /// Always 0.
+    pub pad: u32,
+    /// Name of the task.
+    pub comm: [u8; 16],
+}
+
+/// Path of a number's byte: ABI row and number.
+#[must_use]
+pub const fn position(abi: u32, nr: u32) -> usize {
+    (abi as usize * NUMBERS + nr as usize) & (BLOCK - 1)
+}
+
+const _: () = {
+    assert!(size_of::<Cgroup>() == 8);
+    assert!(size_of::<Slot>() == 8);
+    assert!(size_of::<Process>() == 32);
+    assert!(size_of::<Entered>() == 24);
+    assert!(size_of::<UnknownKey>() == 16);
+    assert!(size_of::<DeniedKey>() == 16);
+    assert!(size_of::<Counted>() == 40);
+    assert!(size_of::<Sighting>() == 104);
+    assert!(size_of::<Text>() == 48 + TEXT);
+    assert!(size_of::<Blocked>() == 48);
+    assert!(BLOCK.is_power_of_two());
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stats_are_indexed_in_order() {
+        for (index, stat) in Stat::ALL.into_iter().enumerate() {
+            assert_eq!(stat as usize, index);
+        }
+    }
+
+    #[test]
+    fn positions_of_neighbours_and_rows_do_not_meet() {
+        let mut seen = [false; BLOCK];
+        for abi in 0..ABIS as u32 {
+            for nr in 0..NUMBERS as u32 {
+                assert!(!core::mem::replace(&mut seen[position(abi, nr)], true));
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Which cgroups are recorded: first sight, new ones, and moves.
+
+use crate::{
+    globals,
+    maps::{FREE, GENERATION, KEYS, MADE, RECORD_NEW, count, increment},
+    provenance,
+    task::follow,
+};
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_NOEXIST},
+    helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_ktime_get_ns},
+    macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
+use seccast_common::{Cgroup, LEVELS, NO_SLOT, Stat, event};
+
+/// A cgroup without an entry: gives it one there and then if it belongs to what is watched. True if it has one now.
+#[inline(always)]
+pub(crate) fn first_sight(id: u64) -> bool {
+    let mut slot = NO_SLOT;
+    let mut made = false;
+    let mut level = 1;
+    let mut last = 1;
+    while level < LEVELS {
+        // SAFETY: the helper returns 0 for a level that the cgroup does not have.
+        let ancestor = unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) };
+        last = ancestor;
+        if ancestor == 0 {
+            break;
+        }
+        if let Some(cgroup) = KEYS.get_ptr(ancestor) {
+            // SAFETY: entries of KEYS are never removed while their slot is recorded. The nearest ancestor wins.
+            slot = unsafe { (*cgroup).slot };
+        }
+        made |= MADE.get_ptr(ancestor).is_some();
+        level += 1;
+    }
+    if last != 0 {
+        count(Stat::TooDeep);
+    }
+    if slot != NO_SLOT {
+        return adopt(id, slot);
+    }
+    // SAFETY: an entry of an array.
+    let record_new = RECORD_NEW.get_ptr(0).is_some_and(|flag| unsafe { *flag } != 0);
+    if !made || !record_new {
+        return false;
+    }
+    let Ok(Some(fresh)) = FREE.pop() else {
+        count(Stat::SlotsFull);
+        return false;
+    };
+    if !adopt(id, fresh) || KEYS.get_ptr(id).is_none_or(|cgroup| unsafe { (*cgroup).slot } != fresh) {
+        // Another CPU was first: give it back.
+        let _ = FREE.push(fresh, 0);
+    }
+    KEYS.get_ptr(id).is_some()
+}
+
+#[inline(always)]
+fn adopt(id: u64, slot: u32) -> bool {
+    match KEYS.insert(id, Cgroup { slot, started: 0 }, BPF_NOEXIST as u64) {
+        Ok(()) => true,
+        // Another CPU was first.
+        Err(error) if error == -17 => true,
+        Err(_) => {
+            count(Stat::CgroupsFull);
+            false
+        }
+    }
+}
+
+/// A task changes its cgroup: nothing cached before may hit, not even by a css_set at the same address.
+#[raw_tracepoint(tracepoint = "cgroup_attach_task")]
+fn cgroup_attach(_: RawTracePointContext) -> i32 {
+    if let Some(word) = GENERATION.get_ptr_mut(0) {
+        // SAFETY: a word of a map.
+        unsafe { increment(word) };
+    }
+    0
+}
+
+/// A cgroup is made: it and what is below it is new. Attached only while somebody waits for a container.
+#[raw_tracepoint(tracepoint = "cgroup_mkdir")]
+fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
+    let cgroup: u64 = ctx.arg(0);
+    let path: u64 = ctx.arg(1);
+    let cgroup = cgroup as *const u8;
+    // SAFETY: the tracepoint's cgroup; offsets come from BTF.
+    let (hierarchy, id) = unsafe {
+        (
+            follow::<u32, 2>(cgroup, [globals::CGROUP_ROOT.get(), globals::CGROUP_ROOT_HIERARCHY_ID.get()]),
+            follow::<u64, 2>(cgroup, [globals::CGROUP_KN.get(), globals::KERNFS_NODE_ID.get()]),
+        )
+    };
+    // It fires for every hierarchy; ids of others could equal one of cgroup2.
+    if hierarchy != 0 {
+        return 0;
+    }
+    if MADE.insert(id, 1, BPF_ANY as u64).is_err() {
+        count(Stat::CgroupsFull);
+    }
+    // SAFETY: the helper has no precondition.
+    provenance::text(event::MKDIR, NO_SLOT, 0, unsafe { bpf_ktime_get_ns() }, id, path as *const u8);
+    0
+}

@@ -1,0 +1,162 @@
+//! Phases: what forks, executes and ends in a recorded cgroup.
+
+use crate::{
+    globals,
+    maps::{ENTERED, INSIDE, KEYS, SLOT, TASKS, count},
+    provenance,
+    task::{Probe, Reader, follow},
+};
+use aya_ebpf::{
+    bindings::BPF_ANY,
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_probe_read_kernel_str_bytes,
+        generated::{bpf_get_current_cgroup_id, bpf_get_current_task, bpf_ktime_get_ns},
+    },
+    macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
+use seccast_common::{Stat, event, phase, slot_flag};
+
+/// What a recorded process forks has its phase.
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+fn process_fork(ctx: RawTracePointContext) -> i32 {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let parent = (pid_tgid >> 32) as u32;
+    let Some(process) = TASKS.get_ptr(parent) else { return 0 };
+    let child: u64 = ctx.arg(1);
+    let child = child as *const u8;
+    // SAFETY: the tracepoint's child; offsets come from BTF.
+    let (pid, tgid): (u32, u32) = unsafe { (Probe::field(child, globals::TASK_PID.get()), Probe::field(child, globals::TASK_TGID.get())) };
+    if INSIDE.get_ptr(pid_tgid as u32).is_some() {
+        // The child leaves a call that it never entered.
+        if INSIDE.insert(pid, 1, BPF_ANY as u64).is_err() {
+            count(Stat::DeniedFull);
+        }
+    }
+    if tgid != parent {
+        // SAFETY: an entry of the map; its process is the one that forks.
+        let process = unsafe { *process };
+        if TASKS.insert(tgid, process, BPF_ANY as u64).is_err() {
+            count(Stat::NoPhase);
+        }
+    }
+    0
+}
+
+/// The execve that starts the application.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+fn process_exec(ctx: RawTracePointContext) -> i32 {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let Some(process) = TASKS.get_ptr_mut(tgid) else { return 0 };
+    let task: u64 = ctx.arg(0);
+    let task = task as *const u8;
+    let binprm: u64 = ctx.arg(2);
+    // SAFETY: the tracepoint's binprm; the offset comes from BTF.
+    let filename: u64 = unsafe { Probe::field(binprm as *const u8, globals::BINPRM_FILENAME.get()) };
+    let filename = filename as *const u8;
+    // SAFETY: an entry of the map; its process is the current one.
+    let process = unsafe { &mut *process };
+    if process.phase <= phase::ENTER && again(task, filename) {
+        return 0;
+    }
+    // SAFETY: the helper has no precondition.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if process.phase <= phase::ENTER {
+        start(process, task);
+    }
+    process.image = now;
+    // SAFETY: the helper has no precondition.
+    let cgroup = unsafe { bpf_get_current_cgroup_id() };
+    provenance::text(event::EXEC, process.slot, process.phase, now, cgroup, filename);
+    0
+}
+
+/// A process of the runtime becomes the application, a hook, or an `exec`.
+#[inline(always)]
+fn start(process: &mut seccast_common::Process, task: *const u8) {
+    // SAFETY: the offset comes from BTF.
+    process.filters = unsafe { Probe::field(task, globals::TASK_FILTERS.get()) };
+    if let Some(slot) = SLOT.get_ptr_mut(process.slot) {
+        // SAFETY: an entry of an array. Two execs at once in one slot may share a block: both are starts.
+        unsafe {
+            if process.phase == phase::ENTER {
+                process.phase = phase::EXEC;
+            } else {
+                let starts = (*slot).starts;
+                process.phase = phase::START + if starts < phase::STARTS { starts } else { phase::STARTS - 1 };
+                (*slot).starts = starts + 1;
+            }
+            if process.filters != 0 {
+                (*slot).flags |= slot_flag::FILTERED;
+            }
+        }
+    }
+    if process.entry != 0 {
+        let _ = ENTERED.remove(process.entry);
+        process.entry = 0;
+    }
+    // SAFETY: the helper has no precondition.
+    if let Some(cgroup) = KEYS.get_ptr_mut(unsafe { bpf_get_current_cgroup_id() }) {
+        // SAFETY: entries of KEYS are never removed while their slot is recorded.
+        unsafe { (*cgroup).started = 1 };
+    }
+}
+
+/// Is this the runtime executing itself: by a name that needs no path, in its parent's mount namespace?
+///
+/// Held in every re-exec of runc and for no application's exec (design 4).
+#[inline(always)]
+fn again(task: *const u8, filename: *const u8) -> bool {
+    let mut name = [0u8; 16];
+    // SAFETY: probe_read fails instead of faulting.
+    let _ = unsafe { bpf_probe_read_kernel_str_bytes(filename, &mut name) };
+    if !(starts_with(&name, b"/proc/self/exe\0") || starts_with(&name, b"/proc/self/fd/") || starts_with(&name, b"/dev/fd/")) {
+        return false;
+    }
+    let mnt_ns = [globals::TASK_NSPROXY.get(), globals::NSPROXY_MNT_NS.get()];
+    // SAFETY: offsets come from BTF.
+    unsafe {
+        let parent: u64 = Probe::field(task, globals::TASK_REAL_PARENT.get());
+        let own: u64 = follow(task, mnt_ns);
+        let parents: u64 = follow(parent as *const u8, mnt_ns);
+        own == parents
+    }
+}
+
+#[inline(always)]
+fn starts_with<const N: usize>(name: &[u8; 16], prefix: &[u8; N]) -> bool {
+    let mut index = 0;
+    while index < N {
+        if name[index] != prefix[index] {
+            return false;
+        }
+        index += 1;
+    }
+    true
+}
+
+/// The end of a thread: its process is forgotten with the last one.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+fn process_exit(_: RawTracePointContext) -> i32 {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let tgid = (pid_tgid >> 32) as u32;
+    let Some(process) = TASKS.get_ptr(tgid) else { return 0 };
+    // SAFETY: the helper has no precondition.
+    let task = unsafe { bpf_get_current_task() } as *const u8;
+    // SAFETY: an entry of the map, of the current process; offsets come from BTF.
+    unsafe {
+        let filters: u32 = Probe::field(task, globals::TASK_FILTERS.get());
+        if filters > (*process).filters && (*process).phase >= phase::EXEC {
+            if let Some(slot) = SLOT.get_ptr_mut((*process).slot) {
+                (*slot).flags |= slot_flag::OWN_FILTER;
+            }
+        }
+    }
+    let _ = INSIDE.remove(pid_tgid as u32);
+    // SAFETY: offsets come from BTF. `live` was decremented before the tracepoint (kernel/exit.c, do_exit).
+    let live: u32 = unsafe { follow(task, [globals::TASK_SIGNAL.get(), globals::SIGNAL_LIVE.get()]) };
+    if live == 0 {
+        let _ = TASKS.remove(tgid);
+    }
+    0
+}

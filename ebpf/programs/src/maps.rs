@@ -1,0 +1,90 @@
+//! Every map, and the counters.
+
+use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue, RingBuf},
+    macros::btf_map,
+};
+use core::arch::asm;
+use seccast_common::{BLOCK, Cgroup, Counted, DeniedKey, Entered, PHASES, Process, SLOTS, Slot, Stat, UnknownKey};
+
+/// Recorded cgroups, by cgroup id.
+#[btf_map]
+pub(crate) static KEYS: HashMap<u64, Cgroup, 16384> = HashMap::new();
+
+/// Cgroups that are not recorded, each with the generation for which that holds. LRU: it can displace only its own.
+#[btf_map]
+pub(crate) static IGNORED: LruHashMap<u64, u64, 4096> = LruHashMap::new();
+
+/// Processes of recorded cgroups, by thread group id.
+#[btf_map]
+pub(crate) static TASKS: HashMap<u32, Process, 32768> = HashMap::new();
+
+/// Processes that entered from outside and have executed nothing yet.
+#[btf_map]
+pub(crate) static ENTERED: HashMap<u64, Entered, 4096> = HashMap::new();
+
+/// One a recording.
+#[btf_map]
+pub(crate) static SLOT: Array<Slot, SLOTS> = Array::new();
+
+/// Slots that no cgroup has.
+#[btf_map]
+pub(crate) static FREE: Queue<u32, SLOTS> = Queue::new();
+
+/// The calls: a block a slot and phase, a byte a number and ABI.
+#[btf_map]
+pub(crate) static BLOCKS: Array<[u8; BLOCK], { SLOTS * PHASES as usize }> = Array::new();
+
+/// Numbers out of range.
+#[btf_map]
+pub(crate) static UNKNOWN: HashMap<UnknownKey, Counted, 4096> = HashMap::new();
+
+/// Calls with an exit and no enter.
+#[btf_map]
+pub(crate) static DENIED: HashMap<DeniedKey, Counted, 4096> = HashMap::new();
+
+/// Threads that are inside a call, by thread id; filled only while `sys_exit` is attached.
+#[btf_map]
+pub(crate) static INSIDE: HashMap<u32, u32, 32768> = HashMap::new();
+
+/// Cgroups made since user space asked to record new ones, by cgroup id.
+#[btf_map]
+pub(crate) static MADE: LruHashMap<u64, u32, 4096> = LruHashMap::new();
+
+/// Explanations: who called first, what was executed. Losing one loses no call.
+#[btf_map]
+pub(crate) static EVENTS: RingBuf<(), { 1 << 20 }> = RingBuf::new();
+
+/// Ways to miss something, by [`Stat`].
+#[btf_map]
+pub(crate) static STATS: PerCpuArray<u64, { Stat::ALL.len() }> = PerCpuArray::new();
+
+/// Bumped by user space when what is watched changes and by `cgroup_attach`: whatever was cached before is stale.
+/// Mapped into user space, so that both sides add to one word.
+#[btf_map]
+pub(crate) static GENERATION: Array<u64, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// 1 while new cgroups get a slot of their own.
+#[btf_map]
+pub(crate) static RECORD_NEW: Array<u32, 1> = Array::new();
+
+/// Counts a way to miss something.
+#[inline(always)]
+pub(crate) fn count(stat: Stat) {
+    if let Some(counter) = STATS.get_ptr_mut(stat as u32) {
+        // SAFETY: this CPU's own counter.
+        unsafe { *counter += 1 };
+    }
+}
+
+/// Adds one to a word that others add to as well. `AtomicU64` has no `fetch_add` for this target, and kernels before 5.12
+/// know no other atomic than this one.
+///
+/// # Safety
+/// `word` points into a map.
+#[inline(always)]
+pub(crate) unsafe fn increment(word: *mut u64) {
+    // SAFETY: promised by the caller.
+    unsafe { asm!("lock *(u64 *)({word} + 0) += {one}", word = in(reg) word, one = in(reg) 1u64) };
+}

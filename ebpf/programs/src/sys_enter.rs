@@ -1,0 +1,250 @@
+//! `sys_enter`: one byte for each number that a recorded cgroup calls. The hot path of the product.
+//!
+//! Two programs with one body: `sys_enter` (tp_btf, 5.11+, a per-CPU cache in front of the maps) and `sys_enter_raw`
+//! (any kernel, no cache).
+
+use crate::{
+    cgroups, globals,
+    maps::{BLOCKS, ENTERED, GENERATION, IGNORED, KEYS, SLOT, TASKS, UNKNOWN, count},
+    provenance,
+    task::{Direct, Probe, Reader},
+};
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_NOEXIST},
+    helpers::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid,
+        generated::{bpf_get_current_cgroup_id, bpf_get_smp_processor_id, bpf_ktime_get_ns},
+    },
+    macros::{btf_tracepoint, raw_tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext},
+};
+use core::ptr::{read_volatile, write_volatile};
+use seccast_common::{Counted, Entered, NO_SLOT, NUMBERS, PHASES, Process, Stat, UnknownKey, abi, phase, position, slot_flag};
+
+/// CPUs with a cache entry; others take the slow path.
+const CPUS: usize = 256;
+/// No block: the caller is not recorded.
+const NO_BLOCK: u32 = u32::MAX;
+/// TS_COMPAT of arch/x86/include/asm/thread_info.h.
+const TS_COMPAT: u32 = 2;
+/// __X32_SYSCALL_BIT of arch/x86/include/uapi/asm/unistd.h.
+const X32_BIT: u64 = 0x4000_0000;
+
+/// Whose block the last call on this CPU went to. A reused task pointer, an exec, a cgroup move and a change of what is
+/// watched all miss: a move changes `task->cgroups`, and a css_set freed and made again at the same address cannot hit
+/// since `cgroup_attach` bumps the generation.
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+struct Cached {
+    start_time: u64,
+    block: u32,
+    self_exec_id: u32,
+    cgroups: u64,
+    generation: u64,
+    task: u64,
+}
+
+const EMPTY: Cached = Cached { start_time: 0, block: NO_BLOCK, self_exec_id: 0, cgroups: 0, generation: 0, task: 0 };
+
+#[unsafe(no_mangle)]
+static mut CACHE: [Cached; CPUS] = [EMPTY; CPUS];
+
+/// Every call of the machine.
+#[btf_tracepoint(function = "sys_enter")]
+fn sys_enter(ctx: BtfTracePointContext) -> i32 {
+    let task = Direct::current();
+    let generation = generation();
+    // SAFETY: offsets come from this kernel's BTF.
+    let (start_time, self_exec_id, cgroups) = unsafe {
+        (
+            Direct::field::<u64>(task, globals::TASK_START_TIME.get()),
+            Direct::field::<u32>(task, globals::TASK_SELF_EXEC_ID.get()),
+            Direct::field::<u64>(task, globals::TASK_CGROUPS.get()),
+        )
+    };
+    // SAFETY: the helper has no precondition.
+    let cpu = unsafe { bpf_get_smp_processor_id() } as usize;
+    if cpu >= CPUS {
+        return mark::<Direct>(resolve(generation), task, ctx.arg(0), ctx.arg(1));
+    }
+    // SAFETY: one entry a CPU, and programs on one CPU do not run inside each other. Even if one ran between two stores of
+    // another, the entry could not hit wrongly: `start_time` is written first and `task` last, and both are compared.
+    let block = unsafe {
+        let cached = (&raw mut CACHE).cast::<Cached>().add(cpu);
+        if read_volatile(&raw const (*cached).task) == task as u64
+            && read_volatile(&raw const (*cached).start_time) == start_time
+            && read_volatile(&raw const (*cached).self_exec_id) == self_exec_id
+            && read_volatile(&raw const (*cached).cgroups) == cgroups
+            && read_volatile(&raw const (*cached).generation) == generation
+        {
+            read_volatile(&raw const (*cached).block)
+        } else {
+            let block = resolve(generation);
+            write_volatile(&raw mut (*cached).start_time, start_time);
+            write_volatile(&raw mut (*cached).block, block);
+            write_volatile(&raw mut (*cached).self_exec_id, self_exec_id);
+            write_volatile(&raw mut (*cached).cgroups, cgroups);
+            write_volatile(&raw mut (*cached).generation, generation);
+            write_volatile(&raw mut (*cached).task, task as u64);
+            block
+        }
+    };
+    mark::<Direct>(block, task, ctx.arg(0), ctx.arg(1))
+}
+
+/// The same for kernels before 5.11 or without BTF: no cache.
+#[raw_tracepoint(tracepoint = "sys_enter")]
+fn sys_enter_raw(ctx: RawTracePointContext) -> i32 {
+    mark::<Probe>(resolve(generation()), Probe::current(), ctx.arg(0), ctx.arg(1))
+}
+
+/// The floor of every measurement: what an attached program costs that does nothing.
+#[raw_tracepoint(tracepoint = "sys_enter")]
+fn empty(_: RawTracePointContext) -> i32 {
+    0
+}
+
+/// Read before any map: what is found under it holds for it.
+#[inline(always)]
+fn generation() -> u64 {
+    // SAFETY: a word of a map; volatile since user space writes it.
+    GENERATION.get_ptr(0).map_or(0, |word| unsafe { read_volatile(word) })
+}
+
+/// The block of the current process, or [`NO_BLOCK`].
+#[inline(always)]
+fn resolve(generation: u64) -> u32 {
+    // SAFETY: the helper has no precondition.
+    let id = unsafe { bpf_get_current_cgroup_id() };
+    let cgroup = match KEYS.get_ptr_mut(id) {
+        Some(cgroup) => cgroup,
+        None => {
+            if let Some(since) = IGNORED.get_ptr(id) {
+                // SAFETY: an entry of the map; a torn or reused one can only differ.
+                if unsafe { *since } == generation {
+                    return NO_BLOCK;
+                }
+            }
+            if !cgroups::first_sight(id) {
+                // A failure costs the next call another walk, nothing else.
+                let _ = IGNORED.insert(id, generation, BPF_ANY as u64);
+                return NO_BLOCK;
+            }
+            match KEYS.get_ptr_mut(id) {
+                Some(cgroup) => cgroup,
+                None => return NO_BLOCK,
+            }
+        }
+    };
+    // SAFETY: entries of KEYS are never removed while their slot is recorded.
+    let (slot, started) = unsafe { ((*cgroup).slot, (*cgroup).started) };
+    if slot == NO_SLOT {
+        return NO_BLOCK;
+    }
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let phase = match TASKS.get_ptr(tgid) {
+        // SAFETY: an entry of the map, removed only when the process is gone.
+        Some(process) if unsafe { (*process).slot } == slot => unsafe { (*process).phase },
+        _ => enter(slot, started != 0, tgid),
+    };
+    if started == 0 && phase >= phase::EXEC {
+        // Moved here with its phase: whoever enters now comes after the start.
+        // SAFETY: as above.
+        unsafe { (*cgroup).started = 1 };
+    }
+    slot * PHASES + phase
+}
+
+/// A process from outside: its phase.
+#[inline(always)]
+fn enter(slot: u32, started: bool, tgid: u32) -> u32 {
+    // SAFETY: entries of an array are never freed.
+    let flags = SLOT.get_ptr(slot).map_or(0, |slot| unsafe { (*slot).flags });
+    let mut process = Process { slot, ..Process::default() };
+    process.phase = if flags & slot_flag::ALL_APP != 0 || (started && flags & slot_flag::NO_EXEC != 0) {
+        phase::START
+    } else if started {
+        phase::ENTER
+    } else {
+        phase::RUNTIME
+    };
+    if process.phase <= phase::ENTER {
+        // SAFETY: the helper has no precondition.
+        process.entry = (unsafe { bpf_ktime_get_ns() } << 16) ^ u64::from(tgid);
+        let entered = Entered { slot, pid: tgid, comm: bpf_get_current_comm().unwrap_or_default() };
+        if ENTERED.insert(process.entry, entered, BPF_ANY as u64).is_err() {
+            count(Stat::EnteredFull);
+        }
+    }
+    if TASKS.insert(tgid, process, BPF_ANY as u64).is_err() {
+        count(Stat::NoPhase);
+        return phase::START;
+    }
+    process.phase
+}
+
+/// Sets the byte of a number.
+#[inline(always)]
+fn mark<R: Reader>(block: u32, task: *const u8, regs: u64, nr: u64) -> i32 {
+    if block == NO_BLOCK {
+        return 0;
+    }
+    let abi = abi::<R>(task, regs);
+    let (abi, nr) = if abi == abi::NATIVE && nr & !(X32_BIT | (NUMBERS as u64 - 1)) == 0 && nr & X32_BIT != 0 {
+        (abi::X32, nr & !X32_BIT)
+    } else {
+        (abi, nr)
+    };
+    if nr >= NUMBERS as u64 {
+        return unknown(block, abi, nr);
+    }
+    let Some(bytes) = BLOCKS.get_ptr_mut(block) else { return 0 };
+    let at = position(abi, nr as u32);
+    // SAFETY: `at` is masked to the block. A plain store: no other number shares the byte.
+    unsafe {
+        let byte = bytes.cast::<u8>().add(at);
+        if read_volatile(byte) == 0 {
+            write_volatile(byte, 1);
+            provenance::sighting(block / PHASES, block % PHASES, abi, nr as u32, regs as *const u8);
+        }
+    }
+    0
+}
+
+/// The ABI row of the current call, without x32.
+#[inline(always)]
+pub(crate) fn abi<R: Reader>(task: *const u8, regs: u64) -> u32 {
+    if globals::ARCH.get() == 1 {
+        // PSTATE at 264 of user_pt_regs (uapi), PSR_MODE32_BIT.
+        // SAFETY: the tracepoint's registers.
+        let pstate: u64 = unsafe { Probe::field(regs as *const u8, 264) };
+        return ((pstate >> 4) & 1) as u32;
+    }
+    // SAFETY: the offset comes from BTF, or is fixed by THREAD_INFO_IN_TASK (semantics 3.6).
+    let status: u32 = unsafe { R::field(task, globals::TASK_STATUS.get()) };
+    (status & TS_COMPAT) >> 1
+}
+
+/// A number out of range: counted, with its first caller.
+#[inline(always)]
+fn unknown(block: u32, abi: u32, nr: u64) -> i32 {
+    let key = UnknownKey { nr, slot: block / PHASES, abi_phase: abi << 16 | block % PHASES };
+    if let Some(counted) = UNKNOWN.get_ptr_mut(key) {
+        provenance::add(counted);
+        return 0;
+    }
+    let first = provenance::first();
+    match UNKNOWN.insert(key, first, BPF_NOEXIST as u64) {
+        Ok(()) => {}
+        // Another CPU was first.
+        Err(error) if error == -17 => {
+            if let Some(counted) = UNKNOWN.get_ptr_mut(key) {
+                provenance::add(counted);
+            }
+        }
+        Err(_) => count(Stat::UnknownFull),
+    }
+    0
+}
+
+const _: () = assert!(size_of::<Cached>() == 64 && size_of::<Counted>() == 40);
