@@ -9,13 +9,19 @@
 //! Everything here works on any Linux machine with runc and root; nothing is left behind, and every wait is bounded.
 
 pub mod bundle;
+mod busy;
 pub mod cgroup;
 pub mod container;
 pub mod process;
 pub mod rootfs;
+mod serial;
+pub mod witness;
 
 pub use bundle::Bundle;
+pub use busy::BusyLoops;
 pub use container::{Container, Runtime};
+pub use serial::{Serial, serial};
+pub use witness::{Testimony, Witness};
 
 use std::path::PathBuf;
 
