@@ -12,6 +12,7 @@ pub mod bundle;
 mod busy;
 pub mod cgroup;
 pub mod container;
+pub mod load;
 pub mod process;
 pub mod rootfs;
 mod serial;

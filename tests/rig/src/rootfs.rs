@@ -47,19 +47,32 @@ const NGINX: &[&str] = &[
     "zlib1g",
 ];
 
+/// What nginx serves as `/`; long enough to be compressed.
+pub(crate) const NGINX_INDEX: &str = include_str!("load/index.html");
+
+/// The size of `/large.bin`: more than one sendfile call and than the socket's buffers take.
+pub(crate) const NGINX_LARGE: usize = 8 << 20;
+
 /// busybox and a link for each of its applets.
 pub fn busybox() -> Result<PathBuf> {
-    from_packages("busybox", BUSYBOX)
+    from_packages("busybox", BUSYBOX, &[])
 }
 
 /// redis-server, redis-cli and redis-benchmark in `/usr/bin`.
 pub fn redis() -> Result<PathBuf> {
-    from_packages("redis", REDIS)
+    from_packages("redis", REDIS, &[])
 }
 
-/// nginx in `/usr/sbin`.
+/// nginx in `/usr/sbin`, with a configuration and files to serve.
 pub fn nginx() -> Result<PathBuf> {
-    from_packages("nginx", NGINX)
+    let large = "seccast\n".repeat(NGINX_LARGE / 8);
+    let files = [
+        ("conf/nginx.conf", include_str!("load/nginx.conf")),
+        ("srv/www/index.html", NGINX_INDEX),
+        ("srv/www/large.bin", &large),
+        ("srv/www/forbidden/file", ""),
+    ];
+    from_packages("nginx", NGINX, &files)
 }
 
 /// An empty tree with the mount points that a container needs, and `program` as `/program`.
@@ -73,15 +86,20 @@ pub fn with_program(dir: &Path, program: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Downloads and unpacks `packages` as `<cache>/rootfs/NAME-HASH`, or finds what an earlier call left there.
+/// Downloads and unpacks `packages` as `<cache>/rootfs/NAME-HASH` with `files` of our own added, or finds what an earlier
+/// call left there.
 ///
 /// Callers in other threads and processes wait for the first; a tree is complete or absent.
-pub fn from_packages(name: &str, packages: &[&str]) -> Result<PathBuf> {
+pub fn from_packages(name: &str, packages: &[&str], files: &[(&str, &str)]) -> Result<PathBuf> {
     let mut hash = Sha256::new();
     hash.update(LAYOUT);
     for package in packages {
         hash.update(" ");
         hash.update(package);
+    }
+    for (path, content) in files {
+        hash.update(format!("\0{path}\0{}\0", content.len()));
+        hash.update(content);
     }
     let hash: String = hash
         .finalize()
@@ -111,6 +129,11 @@ pub fn from_packages(name: &str, packages: &[&str]) -> Result<PathBuf> {
     download(packages, &debs)?;
     unpack(&debs, &tree)?;
     finish(&tree)?;
+    for (path, content) in files {
+        let path = tree.join(path);
+        fs::create_dir_all(path.parent().unwrap_or(&tree))?;
+        fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
+    }
     fs::rename(&tree, &rootfs)
         .with_context(|| format!("cannot move the tree to {}", rootfs.display()))?;
     Ok(rootfs)
