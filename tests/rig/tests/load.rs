@@ -1,6 +1,10 @@
 //! The load itself: both servers pass it without a filter, whole and clean.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests are tests"
+)]
 
 mod root {
     use seccast_rig::{Bundle, BusyLoops, Container, Runtime, load, serial};
