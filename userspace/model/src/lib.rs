@@ -1,8 +1,61 @@
 //! The domain of seccast: syscall tables, observations, profiles, and the rules that lead from one to the other.
 //!
 //! Pure and deterministic: no I/O, no clock, no global state. The same input gives the same bytes.
+//!
+//! ```
+//! use seccast_model::{Observation, Policy, generate};
+//!
+//! let file = br#"{
+//!     "schema": "seccast/observation.v1",
+//!     "recording_id": "00112233445566778899aabbccddeeff",
+//!     "tool_version": "0.1.0",
+//!     "backend": "ebpf",
+//!     "target": {},
+//!     "machine": { "kernel": "6.12.0", "arch": "x86_64" },
+//!     "started_ns": 0,
+//!     "ended_ns": 1000000000,
+//!     "calls": { "x86_64": { "app": { "getppid": { "first_ns": 17 } } } },
+//!     "denied": {},
+//!     "blocked_at_attach": {},
+//!     "unknown": [],
+//!     "losses": {},
+//!     "explanations_lost": 0,
+//!     "filtered": false,
+//!     "own_filter": false,
+//!     "entered": [],
+//!     "entered_count": 0,
+//!     "start_container_hooks": false
+//! }"#;
+//! let observation = Observation::from_json(file)?;
+//! let generated = generate(&[observation], &Policy::default())?;
+//! assert!(generated.report.is_complete());
+//! assert!(generated.profile.to_oci_json().contains("\"getppid\""));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod arch;
+mod audit;
+pub mod base;
+mod closure;
+pub mod defaults;
+pub mod diagnostic;
+pub mod generate;
+mod json;
 pub mod observation;
+pub mod parse;
+pub mod policy;
+pub mod profile;
+pub mod report;
+pub mod syscall;
+
+pub use arch::Arch;
+pub use audit::audit_profile;
+pub use diagnostic::{Diagnostic, Severity};
+pub use generate::{GenerateError, Generated, generate};
+pub use json::Kind;
+pub use observation::Observation;
+pub use policy::{Policy, Runtime};
+pub use profile::Profile;
+pub use report::Report;

@@ -1,7 +1,11 @@
 //! What a recording saw, before any decision: the durable artefact from which profiles are generated.
 
+pub mod wire;
+
 use crate::arch::Arch;
 use std::collections::BTreeMap;
+
+pub use wire::ReadError;
 
 /// Keys of a file that this version does not know; kept so that they survive a round trip.
 pub type Extra = BTreeMap<String, serde_json::Value>;
@@ -113,7 +117,13 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, in the order of a container's life.
-    pub const ALL: [Self; 5] = [Self::Runtime, Self::Hook, Self::App, Self::Exec, Self::Entered];
+    pub const ALL: [Self; 5] = [
+        Self::Runtime,
+        Self::Hook,
+        Self::App,
+        Self::Exec,
+        Self::Entered,
+    ];
 
     /// The name used in observation files.
     #[must_use]

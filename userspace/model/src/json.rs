@@ -1,0 +1,150 @@
+//! Untrusted JSON: bounded before anything is built, and errors that name the field.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+/// No file that is read here is larger: a recording of every call in every phase by every ABI has about 2 MiB.
+pub(crate) const MAX_BYTES: usize = 64 << 20;
+
+/// A parsed value takes up to a hundred bytes of memory, so their number is bounded as well.
+pub(crate) const MAX_VALUES: usize = 1 << 20;
+
+/// Why bytes are not JSON that can be looked at.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    TooLarge { bytes: usize },
+    TooManyValues,
+    Syntax(serde_json::Error),
+}
+
+/// Any JSON within the bounds.
+pub(crate) fn value(bytes: &[u8]) -> Result<Value, Refusal> {
+    if bytes.len() > MAX_BYTES {
+        return Err(Refusal::TooLarge { bytes: bytes.len() });
+    }
+    // Every value but the first follows one of these bytes; those inside strings only make the bound tighter.
+    if bytes
+        .iter()
+        .filter(|byte| matches!(byte, b',' | b'[' | b'{'))
+        .count()
+        > MAX_VALUES
+    {
+        return Err(Refusal::TooManyValues);
+    }
+    serde_json::from_slice(bytes).map_err(Refusal::Syntax)
+}
+
+/// A value in its typed form, or the path of the field that is wrong and what is wrong with it.
+pub(crate) fn typed<T: DeserializeOwned>(value: Value) -> Result<T, (String, String)> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        (path, error.into_inner().to_string())
+    })
+}
+
+/// What a document seems to be, for errors about files that were mixed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// An observation, whatever its version.
+    Observation,
+    /// A report of `generate`.
+    Report,
+    /// A plain OCI profile.
+    OciProfile,
+    /// A profile with the conditions of docker, podman or CRI-O.
+    DockerProfile,
+    /// A bundle's `config.json`.
+    RuntimeSpec,
+    /// A Kubernetes object.
+    Manifest,
+    /// JSON, but not an object: `null`, a number, a string, an array.
+    NotAnObject,
+    /// `{}`
+    EmptyObject,
+    /// An object of another kind.
+    Other,
+}
+
+impl Kind {
+    /// What `value` seems to be.
+    pub(crate) fn of(value: &Value) -> Self {
+        let Value::Object(object) = value else {
+            return Self::NotAnObject;
+        };
+        if object.is_empty() {
+            return Self::EmptyObject;
+        }
+        if let Some(schema) = object.get("schema").and_then(Value::as_str) {
+            match schema.split_once(".v").map_or(schema, |(name, _)| name) {
+                "seccast/observation" => return Self::Observation,
+                "seccast/report" => return Self::Report,
+                _ => {}
+            }
+        }
+        if object.contains_key("apiVersion") && object.contains_key("kind") {
+            return Self::Manifest;
+        }
+        if object.contains_key("ociVersion") {
+            return Self::RuntimeSpec;
+        }
+        if is_docker(object) {
+            return Self::DockerProfile;
+        }
+        if object.contains_key("defaultAction") || object.contains_key("syscalls") {
+            return Self::OciProfile;
+        }
+        Self::Other
+    }
+
+    /// The noun with its article, for messages.
+    #[must_use]
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Observation => "an observation",
+            Self::Report => "a report",
+            Self::OciProfile => "a seccomp profile",
+            Self::DockerProfile => "a seccomp profile in docker's dialect",
+            Self::RuntimeSpec => "the config.json of a bundle",
+            Self::Manifest => "a Kubernetes object",
+            Self::NotAnObject => "not a JSON object",
+            Self::EmptyObject => "an empty JSON object",
+            Self::Other => "another kind of JSON object",
+        }
+    }
+}
+
+/// Whether a profile has a key that only docker, podman and CRI-O understand.
+pub(crate) fn is_docker(object: &Map<String, Value>) -> bool {
+    docker_key(object).is_some()
+}
+
+/// The first such key, with its path.
+pub(crate) fn docker_key(object: &Map<String, Value>) -> Option<String> {
+    for key in ["archMap", "defaultErrno"] {
+        if object.contains_key(key) {
+            return Some(key.to_owned());
+        }
+    }
+    let rules = object.get("syscalls")?.as_array()?;
+    for (at, rule) in rules.iter().enumerate() {
+        for key in ["name", "includes", "excludes", "errno"] {
+            let value = rule.get(key);
+            // docker writes empty `includes` and `excludes` where there is no condition: those mean nothing.
+            if value.is_some_and(|value| {
+                !value.is_null() && value.as_object().is_none_or(|object| !object.is_empty())
+            }) {
+                return Some(format!("syscalls[{at}].{key}"));
+            }
+        }
+    }
+    None
+}
+
+/// Indented by two, a newline at the end.
+pub(crate) fn pretty<T: serde::Serialize>(value: &T) -> String {
+    // The types that are written here have string keys only and write themselves without an error, so this cannot fail.
+    let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
+    text.push('\n');
+    text
+}

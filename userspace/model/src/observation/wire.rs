@@ -1,0 +1,564 @@
+//! Observations as files. [`v1`] is the form on disk; the domain types know nothing of it.
+
+use super::Observation;
+use crate::json::{self, Kind, Refusal};
+use serde_json::Value;
+
+/// What [`Observation::to_json`] writes into `schema`.
+pub const SCHEMA: &str = "seccast/observation.v1";
+
+/// Why a file is not an observation that this version can use.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// Larger than any observation.
+    #[error("the file has {bytes} bytes, more than the {max} of any observation", max = json::MAX_BYTES)]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// More values than any observation.
+    #[error("the file has more than {max} values, which no observation has", max = json::MAX_VALUES)]
+    TooManyValues,
+    /// Nothing in it.
+    #[error("the file is empty: its recording was cut short; record again")]
+    Empty,
+    /// Cut off.
+    #[error(
+        "the file ends in the middle: it was not written completely; record again or copy it again"
+    )]
+    Truncated(#[source] serde_json::Error),
+    /// Not JSON.
+    #[error("the file is not valid JSON")]
+    Syntax(#[source] serde_json::Error),
+    /// JSON of another kind.
+    #[error("this is {}, not an observation: {}", kind.noun(), advice(*kind))]
+    Foreign {
+        /// What it seems to be.
+        kind: Kind,
+    },
+    /// An observation of a later version, whose meaning is unknown here.
+    #[error(
+        "field `schema`: `{found}` is of a newer seccast, this one reads `{SCHEMA}`: update seccast"
+    )]
+    Version {
+        /// What it says.
+        found: String,
+    },
+    /// An architecture that this version has no table for.
+    #[error(
+        "field `{field}`: `{found}` is no architecture that this version knows (x86_64, i386, x32, aarch64): the file may be of a newer seccast"
+    )]
+    Arch {
+        /// Its path.
+        field: String,
+        /// What it says.
+        found: String,
+    },
+    /// A phase that this version does not know.
+    #[error(
+        "field `{field}`: `{found}` is no phase that this version knows (runtime, hook, app, exec, entered): the file may be of a newer seccast"
+    )]
+    Phase {
+        /// Its path.
+        field: String,
+        /// What it says.
+        found: String,
+    },
+    /// A word that this version does not know.
+    #[error("field `{field}`: `{found}` is not {wanted}: the file may be of a newer seccast")]
+    Word {
+        /// Its path.
+        field: String,
+        /// What it says.
+        found: String,
+        /// What it should be.
+        wanted: &'static str,
+    },
+    /// Not the name of a system call: it would end up in a profile.
+    #[error(
+        "field `{field}`: `{found}` cannot be the name of a system call (a-z, 0-9 and _, at most 64)"
+    )]
+    Name {
+        /// Its path.
+        field: String,
+        /// What it says.
+        found: String,
+    },
+    /// Not a recording's id.
+    #[error("field `recording_id`: `{found}` is not 32 hexadecimal digits")]
+    Id {
+        /// What it says.
+        found: String,
+    },
+    /// A field is missing or of another type.
+    #[error("field `{field}`: {reason}; the file was edited, or cut off")]
+    Field {
+        /// Its path.
+        field: String,
+        /// What is wrong, in the words of the JSON reader.
+        reason: String,
+    },
+}
+
+fn advice(kind: Kind) -> &'static str {
+    match kind {
+        Kind::OciProfile | Kind::DockerProfile => {
+            "a profile is what `generate` makes of observations; give the file that `record --observation` wrote"
+        }
+        Kind::Report => {
+            "give the file that `record --observation` wrote, not the report beside a profile"
+        }
+        _ => "give the file that `record --observation` wrote",
+    }
+}
+
+impl Observation {
+    /// Reads the bytes of a file.
+    ///
+    /// Fields that this version does not know are kept in the `extra` maps.
+    ///
+    /// # Errors
+    /// When the bytes are not an observation of a known version; the error names the field and the next step.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, ReadError> {
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Err(ReadError::Empty);
+        }
+        let value = json::value(bytes).map_err(|refusal| match refusal {
+            Refusal::TooLarge { bytes } => ReadError::TooLarge { bytes },
+            Refusal::TooManyValues => ReadError::TooManyValues,
+            Refusal::Syntax(error) if error.is_eof() => ReadError::Truncated(error),
+            Refusal::Syntax(error) => ReadError::Syntax(error),
+        })?;
+        match Kind::of(&value) {
+            Kind::Observation => {}
+            kind => return Err(ReadError::Foreign { kind }),
+        }
+        match value.get("schema").and_then(Value::as_str) {
+            Some(SCHEMA) => v1::read(value),
+            found => Err(ReadError::Version {
+                found: found.unwrap_or_default().escape_debug().to_string(),
+            }),
+        }
+    }
+
+    /// The bytes of a file: indented by two, keys in a fixed order, a newline at the end. The same observation gives the same bytes.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        json::pretty(&v1::Observation::from(self))
+    }
+}
+
+/// Version 1: the twins of the domain types.
+mod v1 {
+    use super::{ReadError, SCHEMA};
+    use crate::arch::Arch;
+    use crate::json;
+    use crate::observation as domain;
+    use crate::observation::{Extra, Phase};
+    use serde::{Deserialize, Serialize};
+    use serde_json::Value;
+    use std::collections::BTreeMap;
+
+    /// Architecture, phase, name.
+    type ByPhase = BTreeMap<String, BTreeMap<String, BTreeMap<String, Sighting>>>;
+
+    /// Twin of [`domain::Observation`].
+    #[derive(Debug, Serialize, Deserialize)]
+    pub(super) struct Observation {
+        schema: String,
+        recording_id: String,
+        tool_version: String,
+        backend: String,
+        target: Target,
+        machine: Machine,
+        started_ns: u64,
+        ended_ns: u64,
+        calls: ByPhase,
+        denied: ByPhase,
+        blocked_at_attach: BTreeMap<String, BTreeMap<String, Sighting>>,
+        unknown: Vec<UnknownNr>,
+        losses: BTreeMap<String, u64>,
+        explanations_lost: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        started_late_ns: Option<u64>,
+        filtered: bool,
+        own_filter: bool,
+        entered: Vec<EnteredProcess>,
+        entered_count: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        entered_as: Option<String>,
+        start_container_hooks: bool,
+        #[serde(flatten)]
+        extra: Extra,
+    }
+
+    /// Twin of [`domain::Target`].
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Target {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        runtime: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        container_id: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        container_name: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image_digest: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cgroup_path: Option<String>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        command: Vec<String>,
+        #[serde(flatten)]
+        extra: Extra,
+    }
+
+    /// Twin of [`domain::Machine`].
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Machine {
+        kernel: String,
+        arch: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        libc: Option<String>,
+        #[serde(flatten)]
+        extra: Extra,
+    }
+
+    /// Twin of [`domain::Sighting`].
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Sighting {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        first_ns: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        caller: Option<Caller>,
+        #[serde(flatten)]
+        extra: Extra,
+    }
+
+    /// Twin of [`domain::Caller`].
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Caller {
+        pid: u32,
+        comm: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exe: Option<String>,
+        #[serde(flatten)]
+        extra: Extra,
+    }
+
+    /// Twin of [`domain::UnknownNr`]; its sighting is flat here, so that fields of newer versions have one place to be kept in.
+    #[derive(Debug, Serialize, Deserialize)]
+    struct UnknownNr {
+        arch: String,
+        phase: String,
+        nr: i64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        count: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        first_ns: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        caller: Option<Caller>,
+        #[serde(flatten)]
+        extra: Extra,
+    }
+
+    /// Twin of [`domain::EnteredProcess`].
+    #[derive(Debug, Serialize, Deserialize)]
+    struct EnteredProcess {
+        pid: u32,
+        comm: String,
+        #[serde(flatten)]
+        extra: Extra,
+    }
+
+    impl From<&domain::Observation> for Observation {
+        fn from(o: &domain::Observation) -> Self {
+            Self {
+                schema: SCHEMA.to_owned(),
+                recording_id: o.recording_id.clone(),
+                tool_version: o.tool_version.clone(),
+                backend: match o.backend {
+                    domain::Backend::Ebpf => "ebpf",
+                    domain::Backend::Ptrace => "ptrace",
+                }
+                .to_owned(),
+                target: Target {
+                    runtime: o.target.runtime.clone(),
+                    container_id: o.target.container_id.clone(),
+                    container_name: o.target.container_name.clone(),
+                    image: o.target.image.clone(),
+                    image_digest: o.target.image_digest.clone(),
+                    cgroup_path: o.target.cgroup_path.clone(),
+                    command: o.target.command.clone(),
+                    extra: o.target.extra.clone(),
+                },
+                machine: Machine {
+                    kernel: o.machine.kernel.clone(),
+                    arch: o.machine.arch.name().to_owned(),
+                    libc: o.machine.libc.clone(),
+                    extra: o.machine.extra.clone(),
+                },
+                started_ns: o.started_ns,
+                ended_ns: o.ended_ns,
+                calls: write_phases(&o.calls),
+                denied: write_phases(&o.denied),
+                blocked_at_attach: o
+                    .blocked_at_attach
+                    .iter()
+                    .map(|(arch, calls)| (arch.name().to_owned(), write_calls(calls)))
+                    .collect(),
+                unknown: o
+                    .unknown
+                    .iter()
+                    .map(|unknown| UnknownNr {
+                        arch: unknown.arch.name().to_owned(),
+                        phase: unknown.phase.name().to_owned(),
+                        nr: unknown.nr,
+                        count: unknown.count,
+                        first_ns: unknown.first.first_ns,
+                        caller: unknown.first.caller.as_ref().map(Caller::from),
+                        extra: unknown.first.extra.clone(),
+                    })
+                    .collect(),
+                losses: o.losses.clone(),
+                explanations_lost: o.explanations_lost,
+                started_late_ns: o.started_late_ns,
+                filtered: o.filtered,
+                own_filter: o.own_filter,
+                entered: o
+                    .entered
+                    .iter()
+                    .map(|p| EnteredProcess {
+                        pid: p.pid,
+                        comm: p.comm.clone(),
+                        extra: p.extra.clone(),
+                    })
+                    .collect(),
+                entered_count: o.entered_count,
+                entered_as: o.entered_as.map(|choice| {
+                    match choice {
+                        domain::EnteredAs::App => "app",
+                        domain::EnteredAs::Runtime => "runtime",
+                    }
+                    .to_owned()
+                }),
+                start_container_hooks: o.start_container_hooks,
+                extra: o.extra.clone(),
+            }
+        }
+    }
+
+    impl From<&domain::Caller> for Caller {
+        fn from(caller: &domain::Caller) -> Self {
+            Self {
+                pid: caller.pid,
+                comm: caller.comm.clone(),
+                exe: caller.exe.clone(),
+                extra: caller.extra.clone(),
+            }
+        }
+    }
+
+    fn write_phases(
+        calls: &BTreeMap<(Arch, Phase), BTreeMap<String, domain::Sighting>>,
+    ) -> ByPhase {
+        let mut wire = ByPhase::new();
+        for ((arch, phase), calls) in calls {
+            wire.entry(arch.name().to_owned())
+                .or_default()
+                .insert(phase.name().to_owned(), write_calls(calls));
+        }
+        wire
+    }
+
+    fn write_calls(calls: &BTreeMap<String, domain::Sighting>) -> BTreeMap<String, Sighting> {
+        let sighting = |sighting: &domain::Sighting| Sighting {
+            first_ns: sighting.first_ns,
+            caller: sighting.caller.as_ref().map(Caller::from),
+            extra: sighting.extra.clone(),
+        };
+        calls
+            .iter()
+            .map(|(name, first)| (name.clone(), sighting(first)))
+            .collect()
+    }
+
+    /// A value whose `schema` is [`SCHEMA`].
+    pub(super) fn read(value: Value) -> Result<domain::Observation, ReadError> {
+        let wire: Observation =
+            json::typed(value).map_err(|(field, reason)| ReadError::Field { field, reason })?;
+        let id = wire.recording_id;
+        if id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(ReadError::Id { found: shown(&id) });
+        }
+        Ok(domain::Observation {
+            recording_id: id,
+            tool_version: wire.tool_version,
+            backend: match &*wire.backend {
+                "ebpf" => domain::Backend::Ebpf,
+                "ptrace" => domain::Backend::Ptrace,
+                found => {
+                    return Err(ReadError::Word {
+                        field: "backend".into(),
+                        found: shown(found),
+                        wanted: "a backend (ebpf, ptrace)",
+                    });
+                }
+            },
+            target: domain::Target {
+                runtime: wire.target.runtime,
+                container_id: wire.target.container_id,
+                container_name: wire.target.container_name,
+                image: wire.target.image,
+                image_digest: wire.target.image_digest,
+                cgroup_path: wire.target.cgroup_path,
+                command: wire.target.command,
+                extra: wire.target.extra,
+            },
+            machine: domain::Machine {
+                kernel: wire.machine.kernel,
+                arch: arch("machine.arch", &wire.machine.arch)?,
+                libc: wire.machine.libc,
+                extra: wire.machine.extra,
+            },
+            started_ns: wire.started_ns,
+            ended_ns: wire.ended_ns,
+            calls: read_phases("calls", wire.calls)?,
+            denied: read_phases("denied", wire.denied)?,
+            blocked_at_attach: wire
+                .blocked_at_attach
+                .into_iter()
+                .map(|(name, calls)| {
+                    Ok((
+                        arch("blocked_at_attach", &name)?,
+                        read_calls(&format!("blocked_at_attach.{name}"), calls)?,
+                    ))
+                })
+                .collect::<Result<_, ReadError>>()?,
+            unknown: wire
+                .unknown
+                .into_iter()
+                .enumerate()
+                .map(|(at, unknown)| {
+                    let sighting = Sighting {
+                        first_ns: unknown.first_ns,
+                        caller: unknown.caller,
+                        extra: unknown.extra,
+                    };
+                    Ok(domain::UnknownNr {
+                        arch: arch(&format!("unknown[{at}].arch"), &unknown.arch)?,
+                        phase: phase(&format!("unknown[{at}].phase"), &unknown.phase)?,
+                        nr: unknown.nr,
+                        count: unknown.count,
+                        first: sighting.into(),
+                    })
+                })
+                .collect::<Result<_, ReadError>>()?,
+            losses: wire.losses,
+            explanations_lost: wire.explanations_lost,
+            started_late_ns: wire.started_late_ns,
+            filtered: wire.filtered,
+            own_filter: wire.own_filter,
+            entered: wire
+                .entered
+                .into_iter()
+                .map(|p| domain::EnteredProcess {
+                    pid: p.pid,
+                    comm: p.comm,
+                    extra: p.extra,
+                })
+                .collect(),
+            entered_count: wire.entered_count,
+            entered_as: match wire.entered_as.as_deref() {
+                None => None,
+                Some("app") => Some(domain::EnteredAs::App),
+                Some("runtime") => Some(domain::EnteredAs::Runtime),
+                Some(found) => {
+                    return Err(ReadError::Word {
+                        field: "entered_as".into(),
+                        found: shown(found),
+                        wanted: "`app` or `runtime`",
+                    });
+                }
+            },
+            start_container_hooks: wire.start_container_hooks,
+            extra: wire.extra,
+        })
+    }
+
+    impl From<Sighting> for domain::Sighting {
+        fn from(sighting: Sighting) -> Self {
+            Self {
+                first_ns: sighting.first_ns,
+                caller: sighting.caller.map(|caller| domain::Caller {
+                    pid: caller.pid,
+                    comm: caller.comm,
+                    exe: caller.exe,
+                    extra: caller.extra,
+                }),
+                extra: sighting.extra,
+            }
+        }
+    }
+
+    fn read_phases(
+        field: &str,
+        wire: ByPhase,
+    ) -> Result<BTreeMap<(Arch, Phase), BTreeMap<String, domain::Sighting>>, ReadError> {
+        let mut calls = BTreeMap::new();
+        for (arch_name, phases) in wire {
+            let arch = arch(field, &arch_name)?;
+            for (phase_name, names) in phases {
+                let phase = phase(&format!("{field}.{arch_name}"), &phase_name)?;
+                calls.insert(
+                    (arch, phase),
+                    read_calls(&format!("{field}.{arch_name}.{phase_name}"), names)?,
+                );
+            }
+        }
+        Ok(calls)
+    }
+
+    fn read_calls(
+        field: &str,
+        wire: BTreeMap<String, Sighting>,
+    ) -> Result<BTreeMap<String, domain::Sighting>, ReadError> {
+        wire.into_iter()
+            .map(|(name, sighting)| {
+                let allowed =
+                    |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+                if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) {
+                    return Err(ReadError::Name {
+                        field: field.to_owned(),
+                        found: shown(&name),
+                    });
+                }
+                Ok((name, sighting.into()))
+            })
+            .collect()
+    }
+
+    fn arch(field: &str, name: &str) -> Result<Arch, ReadError> {
+        Arch::from_name(name).ok_or_else(|| ReadError::Arch {
+            field: field.to_owned(),
+            found: shown(name),
+        })
+    }
+
+    fn phase(field: &str, name: &str) -> Result<Phase, ReadError> {
+        Phase::from_name(name).ok_or_else(|| ReadError::Phase {
+            field: field.to_owned(),
+            found: shown(name),
+        })
+    }
+
+    /// Foreign text for a message: short, and without control characters.
+    fn shown(text: &str) -> String {
+        text.chars()
+            .take(80)
+            .collect::<String>()
+            .escape_debug()
+            .to_string()
+    }
+}

@@ -1,0 +1,342 @@
+//! Reading and writing of plain OCI JSON.
+
+use super::{Action, Condition, EPERM, OciArch, Op, Profile, Rule};
+use crate::json::{self, Kind, Refusal};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fmt;
+
+/// Why a file is not a plain OCI profile.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParseError {
+    /// Larger than any profile.
+    #[error("the file has {bytes} bytes, more than the {max} of any profile", max = json::MAX_BYTES)]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// More values than any profile.
+    #[error("the file has more than {max} values", max = json::MAX_VALUES)]
+    TooManyValues,
+    /// Not JSON, or cut off.
+    #[error("not valid JSON, or cut off")]
+    Syntax(#[source] serde_json::Error),
+    /// JSON of another kind.
+    #[error("this is {}, not a seccomp profile", kind.noun())]
+    Foreign {
+        /// What it seems to be.
+        kind: Kind,
+    },
+    /// `{}`
+    #[error(
+        "an empty object is not a profile: engines read it as \"seccomp off\"; give it a `defaultAction`"
+    )]
+    Empty,
+    /// It depends on capabilities, architectures or kernels, which only docker, podman and CRI-O evaluate.
+    #[error(
+        "field `{field}` is of docker's dialect, which containerd drops without a word: give a plain OCI profile (`names`, \
+         `action`, `args`, `architectures`)"
+    )]
+    DockerDialect {
+        /// The first such field.
+        field: String,
+    },
+    /// A field is wrong.
+    #[error("field `{field}`: {reason}")]
+    Field {
+        /// Its path, like `syscalls[3].action`.
+        field: String,
+        /// What is wrong.
+        reason: Reason,
+    },
+}
+
+/// What is wrong with a field.
+#[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// Missing or of another type, in the words of the JSON reader.
+    Shape(String),
+    /// A value that the specification does not have; runtimes refuse it.
+    Unknown {
+        /// The value.
+        value: String,
+        /// What it should be.
+        wanted: &'static str,
+    },
+    /// An argument that no system call has.
+    Index(u32),
+    /// An errno above the kernel's 4095.
+    Errno(u32),
+    /// A rule without a name.
+    NoNames,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shape(text) => f.write_str(text),
+            Self::Unknown { value, wanted } => {
+                write!(f, "`{}` is not {wanted}", value.escape_debug())
+            }
+            Self::Index(index) => write!(f, "argument {index} does not exist, they are 0 to 5"),
+            Self::Errno(errno) => write!(f, "errno {errno} is above the kernel's 4095"),
+            Self::NoNames => f.write_str("a rule has to name a system call"),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireProfile {
+    default_action: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    default_errno_ret: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    architectures: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    flags: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    listener_path: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    listener_metadata: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    syscalls: Option<Vec<WireRule>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireRule {
+    names: Vec<String>,
+    action: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    errno_ret: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    args: Option<Vec<WireArg>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireArg {
+    index: u32,
+    value: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    value_two: u64,
+    op: String,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+impl Profile {
+    /// The profile as OCI JSON: indented by two, names and architectures sorted, a newline at the end. The same profile gives the same bytes.
+    #[must_use]
+    pub fn to_oci_json(&self) -> String {
+        let wire = WireProfile {
+            default_action: self.default_action.oci_name().to_owned(),
+            default_errno_ret: errno_ret(self.default_action),
+            architectures: (!self.architectures.is_empty()).then(|| {
+                self.architectures
+                    .iter()
+                    .map(|arch| arch.name().to_owned())
+                    .collect()
+            }),
+            flags: self
+                .flags
+                .as_ref()
+                .map(|flags| flags.iter().cloned().collect()),
+            listener_path: self.listener_path.clone(),
+            listener_metadata: self.listener_metadata.clone(),
+            syscalls: (!self.rules.is_empty()).then(|| {
+                let rule = |rule: &Rule| WireRule {
+                    names: rule.names.iter().cloned().collect(),
+                    action: rule.action.oci_name().to_owned(),
+                    errno_ret: errno_ret(rule.action),
+                    args: (!rule.conditions.is_empty()).then(|| {
+                        let arg = |condition: &Condition| WireArg {
+                            index: condition.index.into(),
+                            value: condition.value,
+                            value_two: condition.value_two,
+                            op: condition.op.oci_name().to_owned(),
+                        };
+                        rule.conditions.iter().map(arg).collect()
+                    }),
+                };
+                self.rules.iter().map(rule).collect()
+            }),
+        };
+        json::pretty(&wire)
+    }
+
+    /// Reads plain OCI JSON. Keys that the specification does not have are ignored, as runtimes do, but for those of docker's dialect.
+    ///
+    /// # Errors
+    /// When the bytes are not such a profile; the error names the field.
+    pub fn from_oci_json(bytes: &[u8]) -> Result<Self, ParseError> {
+        let value = json::value(bytes).map_err(|refusal| match refusal {
+            Refusal::TooLarge { bytes } => ParseError::TooLarge { bytes },
+            Refusal::TooManyValues => ParseError::TooManyValues,
+            Refusal::Syntax(error) => ParseError::Syntax(error),
+        })?;
+        match Kind::of(&value) {
+            Kind::OciProfile => {}
+            Kind::EmptyObject => return Err(ParseError::Empty),
+            Kind::DockerProfile => {
+                let field = value
+                    .as_object()
+                    .and_then(json::docker_key)
+                    .unwrap_or_default();
+                return Err(ParseError::DockerDialect { field });
+            }
+            kind => return Err(ParseError::Foreign { kind }),
+        }
+        read(value)
+    }
+
+    /// The same of a value that is known to be a profile.
+    pub(crate) fn from_value(value: Value) -> Result<Self, ParseError> {
+        read(value)
+    }
+}
+
+impl ParseError {
+    pub(crate) fn shape(field: String, text: String) -> Self {
+        Self::Field {
+            field,
+            reason: Reason::Shape(text),
+        }
+    }
+}
+
+/// The errno, where it is not OCI's default: crun refuses it on actions that take none, so it is never written there.
+fn errno_ret(action: Action) -> Option<u32> {
+    action
+        .errno()
+        .filter(|errno| *errno != EPERM)
+        .map(u32::from)
+}
+
+fn read(value: Value) -> Result<Profile, ParseError> {
+    let wire: WireProfile = json::typed(value).map_err(|(field, text)| ParseError::Field {
+        field,
+        reason: Reason::Shape(text),
+    })?;
+    let default_action = action(&wire.default_action, wire.default_errno_ret, "", "default")?;
+    let mut architectures = std::collections::BTreeSet::new();
+    for (at, token) in wire
+        .architectures
+        .unwrap_or_default()
+        .into_iter()
+        .enumerate()
+    {
+        let Some(arch) = OciArch::from_name(&token) else {
+            return Err(unknown(
+                format!("architectures[{at}]"),
+                token,
+                "an architecture of the OCI specification 1.3",
+            ));
+        };
+        architectures.insert(arch);
+    }
+    let mut rules = Vec::new();
+    for (at, rule) in wire.syscalls.unwrap_or_default().into_iter().enumerate() {
+        let field = format!("syscalls[{at}]");
+        if rule.names.is_empty() {
+            return Err(ParseError::Field {
+                field: format!("{field}.names"),
+                reason: Reason::NoNames,
+            });
+        }
+        let action = action(&rule.action, rule.errno_ret, &format!("{field}."), "")?;
+        let mut conditions = Vec::new();
+        for (nth, arg) in rule.args.unwrap_or_default().into_iter().enumerate() {
+            conditions.push(condition(arg, &format!("{field}.args[{nth}]"))?);
+        }
+        rules.push(Rule {
+            names: rule.names.into_iter().collect(),
+            action,
+            conditions,
+        });
+    }
+    Ok(Profile {
+        default_action,
+        architectures,
+        flags: wire.flags.map(|flags| flags.into_iter().collect()),
+        listener_path: wire.listener_path,
+        listener_metadata: wire.listener_metadata,
+        rules,
+    })
+}
+
+fn condition(arg: WireArg, field: &str) -> Result<Condition, ParseError> {
+    let Some(index) = u8::try_from(arg.index).ok().filter(|index| *index < 6) else {
+        return Err(ParseError::Field {
+            field: format!("{field}.index"),
+            reason: Reason::Index(arg.index),
+        });
+    };
+    let Some(op) = Op::ALL.into_iter().find(|op| op.oci_name() == arg.op) else {
+        return Err(unknown(
+            format!("{field}.op"),
+            arg.op,
+            "a comparison (SCMP_CMP_EQ, SCMP_CMP_MASKED_EQ, …)",
+        ));
+    };
+    Ok(Condition {
+        index,
+        op,
+        value: arg.value,
+        value_two: arg.value_two,
+    })
+}
+
+/// `prefix` is the path of the object, `name` is `default` for the two fields of the profile itself.
+fn action(token: &str, errno: Option<u32>, prefix: &str, name: &str) -> Result<Action, ParseError> {
+    let (action_field, errno_field) = if name.is_empty() {
+        ("action", "errnoRet")
+    } else {
+        ("defaultAction", "defaultErrnoRet")
+    };
+    let errno = match errno {
+        None => EPERM,
+        Some(errno) => match u16::try_from(errno) {
+            Ok(errno) if errno <= 4095 => errno,
+            _ => {
+                return Err(ParseError::Field {
+                    field: format!("{prefix}{errno_field}"),
+                    reason: Reason::Errno(errno),
+                });
+            }
+        },
+    };
+    Ok(match token {
+        "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => Action::KillThread,
+        "SCMP_ACT_KILL_PROCESS" => Action::KillProcess,
+        "SCMP_ACT_TRAP" => Action::Trap,
+        "SCMP_ACT_ERRNO" => Action::Errno(errno),
+        "SCMP_ACT_TRACE" => Action::Trace(errno),
+        "SCMP_ACT_NOTIFY" => Action::Notify,
+        "SCMP_ACT_LOG" => Action::Log,
+        "SCMP_ACT_ALLOW" => Action::Allow,
+        _ => {
+            return Err(unknown(
+                format!("{prefix}{action_field}"),
+                token.to_owned(),
+                "an action (SCMP_ACT_ALLOW, SCMP_ACT_ERRNO, …)",
+            ));
+        }
+    })
+}
+
+fn unknown(field: String, value: String, wanted: &'static str) -> ParseError {
+    ParseError::Field {
+        field,
+        reason: Reason::Unknown { value, wanted },
+    }
+}

@@ -1,0 +1,235 @@
+//! System call names and numbers by architecture.
+//!
+//! The tables are those of Linux 7.2; `xtask/data/README.md` names their sources.
+
+#[rustfmt::skip]
+mod table;
+
+use crate::arch::Arch;
+use std::fmt;
+
+/// A system call of one architecture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Syscall {
+    /// The number, for x32 without bit 30.
+    pub nr: u32,
+    /// The kernel's and libseccomp's name.
+    pub name: &'static str,
+}
+
+/// What is known of a name, whatever the architecture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// The kernel's and libseccomp's name.
+    pub name: &'static str,
+    /// The kernel release that first had it on any architecture, where known.
+    pub since_kernel: Option<Release>,
+    /// The libseccomp release that first knew it, where known. [`COMMON_LIBSECCOMP`] stands for that release or an older one.
+    pub since_libseccomp: Option<&'static str>,
+    nrs: [Option<u16>; 4],
+}
+
+/// The oldest libseccomp in wide use, Debian 12's: names that it lacks are ignored on such nodes without an error.
+pub const COMMON_LIBSECCOMP: &str = "2.5.4";
+
+impl Info {
+    /// The number on `arch`, for x32 without bit 30.
+    #[must_use]
+    pub fn nr(&self, arch: Arch) -> Option<u32> {
+        self.nrs[column(arch)].map(u32::from)
+    }
+}
+
+/// A release of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Release {
+    /// 6 of 6.1.
+    pub major: u8,
+    /// 1 of 6.1.
+    pub minor: u8,
+    /// 39 of 2.6.39; 0 where it has none.
+    pub patch: u8,
+}
+
+impl Release {
+    /// A release by its three numbers.
+    #[must_use]
+    pub const fn new(major: u8, minor: u8, patch: u8) -> Self {
+        Self {
+            major,
+            minor,
+            patch,
+        }
+    }
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)?;
+        if self.patch != 0 {
+            write!(f, ".{}", self.patch)?;
+        }
+        Ok(())
+    }
+}
+
+/// The name of a number, for x32 without bit 30.
+#[must_use]
+pub fn name(arch: Arch, nr: u32) -> Option<&'static str> {
+    let table = table(arch);
+    let at = table.binary_search_by_key(&nr, |call| call.nr).ok()?;
+    Some(table[at].name)
+}
+
+/// The number of a name, for x32 without bit 30.
+#[must_use]
+pub fn nr(arch: Arch, name: &str) -> Option<u32> {
+    info(name)?.nr(arch)
+}
+
+/// Every call of an architecture, by number.
+#[must_use]
+pub fn table(arch: Arch) -> &'static [Syscall] {
+    match arch {
+        Arch::X86_64 => &table::X86_64,
+        Arch::X86 => &table::X86,
+        Arch::X32 => &table::X32,
+        Arch::Aarch64 => &table::AARCH64,
+    }
+}
+
+/// What is known of a name.
+#[must_use]
+pub fn info(name: &str) -> Option<&'static Info> {
+    let at = table::INFOS
+        .binary_search_by_key(&name, |info| info.name)
+        .ok()?;
+    Some(&table::INFOS[at])
+}
+
+/// Every name of every architecture, sorted.
+#[must_use]
+pub fn infos() -> &'static [Info] {
+    &table::INFOS
+}
+
+fn column(arch: Arch) -> usize {
+    match arch {
+        Arch::X86_64 => 0,
+        Arch::X86 => 1,
+        Arch::X32 => 2,
+        Arch::Aarch64 => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_and_numbers_are_inverse() {
+        for arch in Arch::ALL {
+            assert!(table(arch).is_sorted_by_key(|call| call.nr), "{arch}");
+            for call in table(arch) {
+                assert_eq!(name(arch, call.nr), Some(call.name), "{arch}");
+                assert_eq!(nr(arch, call.name), Some(call.nr), "{arch}");
+            }
+            let named = infos()
+                .iter()
+                .filter(|info| info.nr(arch).is_some())
+                .count();
+            assert_eq!(named, table(arch).len(), "{arch}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_those_of_linux_7_2() {
+        let sizes = Arch::ALL.map(|arch| table(arch).len());
+        assert_eq!(sizes, [385, 461, 374, 327]);
+    }
+
+    #[test]
+    fn every_number_fits_the_recorder() {
+        for arch in Arch::ALL {
+            assert!(table(arch).iter().all(|call| call.nr < 1024), "{arch}");
+        }
+    }
+
+    #[test]
+    fn known_numbers() {
+        let cases = [
+            (Arch::X86_64, "getppid", 110),
+            (Arch::X86_64, "clone3", 435),
+            (Arch::X86, "getppid", 64),
+            (Arch::X86, "socketcall", 102),
+            (Arch::X32, "execve", 520),
+            (Arch::X32, "getppid", 110),
+            (Arch::Aarch64, "newfstatat", 79),
+        ];
+        for (arch, call, number) in cases {
+            assert_eq!(nr(arch, call), Some(number), "{arch} {call}");
+        }
+        assert_eq!(nr(Arch::Aarch64, "open"), None);
+        assert_eq!(name(Arch::X86_64, 5000), None);
+        assert_eq!(name(Arch::X86_64, u32::MAX), None);
+    }
+
+    #[test]
+    fn releases() {
+        let cases = [
+            ("read", Some("1.0"), Some("2.5.4")),
+            ("clone3", Some("5.3"), Some("2.5.4")),
+            ("accept4", Some("2.6.28"), Some("2.5.4")),
+            ("fchmodat2", Some("6.6"), Some("2.5.5")),
+            ("mseal", Some("6.10"), Some("2.6.0")),
+            ("listns", Some("6.19"), Some("2.6.1")),
+            ("vserver", None, Some("2.5.4")),
+        ];
+        for (call, kernel, libseccomp) in cases {
+            let info = info(call).unwrap();
+            assert_eq!(
+                info.since_kernel.map(|r| r.to_string()).as_deref(),
+                kernel,
+                "{call}"
+            );
+            assert_eq!(info.since_libseccomp, libseccomp, "{call}");
+        }
+    }
+
+    /// The second source is the `syscalls` crate: tables of other authors, up to Linux 6.18. It has none for x32.
+    #[test]
+    fn a_second_source_agrees() {
+        macro_rules! theirs {
+            ($arch:ident) => {
+                (0..1024)
+                    .filter_map(|nr| Some((nr as u32, syscalls::$arch::Sysno::new(nr)?.name())))
+                    .collect()
+            };
+        }
+        type Table = BTreeSet<(u32, &'static str)>;
+        // Ours alone, theirs alone.
+        let newer = ["listns", "rseq_slice_yield"];
+        let cases: [(Arch, Table, &[&str], &[&str]); 3] = [
+            (Arch::X86_64, theirs!(x86_64), &newer, &[]),
+            // `break` is a word of Rust: the crate has to bend the name.
+            (
+                Arch::X86,
+                theirs!(x86),
+                &["break", "listns", "rseq_slice_yield"],
+                &["r#break"],
+            ),
+            (Arch::Aarch64, theirs!(aarch64), &newer, &[]),
+        ];
+        for (arch, theirs, only_ours, only_theirs) in cases {
+            let ours: Table = table(arch)
+                .iter()
+                .map(|call| (call.nr, call.name))
+                .collect();
+            let names =
+                |a: &Table, b: &Table| a.difference(b).map(|(_, name)| *name).collect::<Vec<_>>();
+            assert_eq!(names(&ours, &theirs), only_ours, "{arch}: ours alone");
+            assert_eq!(names(&theirs, &ours), only_theirs, "{arch}: theirs alone");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Files that are made from other files, and the proof that they are current.
+//!
+//! Everything here works offline from what is committed. [`refresh`] renews the committed data from downloaded packages.
+
+mod refresh;
+mod syscalls;
+
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub use refresh::refresh;
+
+/// A file that is made, and what it has to hold.
+struct Made {
+    path: PathBuf,
+    text: String,
+}
+
+/// Writes every generated file; with `check`, writes nothing and fails when one is not what it would write.
+pub fn run(check: bool) -> Result<()> {
+    let root = root();
+    let made = [
+        Made {
+            path: root.join("userspace/model/src/syscall/table.rs"),
+            text: syscalls::render(&root.join("xtask/data/syscalls.csv"))?,
+        },
+        Made {
+            path: root.join("profiles/audit.json"),
+            text: seccast_model::audit_profile().to_oci_json(),
+        },
+    ];
+    let mut stale = Vec::new();
+    for Made { path, text } in made {
+        let shown = path
+            .strip_prefix(&root)
+            .unwrap_or(&path)
+            .display()
+            .to_string();
+        if fs::read_to_string(&path).is_ok_and(|old| old == text) {
+            continue;
+        }
+        if check {
+            stale.push(shown);
+        } else {
+            fs::write(&path, text).with_context(|| format!("failed to write {shown}"))?;
+            println!("wrote {shown}");
+        }
+    }
+    if !stale.is_empty() {
+        bail!(
+            "not current: {}; run `cargo xtask codegen` and commit the result",
+            stale.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// The top folder of the checkout.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
