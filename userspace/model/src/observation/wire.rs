@@ -562,3 +562,219 @@ mod v1 {
             .to_string()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn minimal() -> Value {
+        json!({
+            "schema": SCHEMA,
+            "recording_id": "00112233445566778899aabbccddeeff",
+            "tool_version": "0.1.0",
+            "backend": "ebpf",
+            "target": {},
+            "machine": { "kernel": "6.12.0", "arch": "x86_64" },
+            "started_ns": 1,
+            "ended_ns": 2,
+            "calls": { "x86_64": { "app": { "read": {} } } },
+            "denied": {},
+            "blocked_at_attach": { "i386": { "pause": {} } },
+            "unknown": [{ "arch": "x32", "phase": "exec", "nr": -1 }],
+            "losses": {},
+            "explanations_lost": 0,
+            "filtered": false,
+            "own_filter": false,
+            "entered": [{ "pid": 1, "comm": "x" }],
+            "entered_count": 1,
+            "entered_as": "app",
+            "start_container_hooks": false
+        })
+    }
+
+    fn read(value: &Value) -> Result<Observation, ReadError> {
+        Observation::from_json(value.to_string().as_bytes())
+    }
+
+    #[test]
+    fn a_minimal_file() {
+        let observation = read(&minimal()).unwrap();
+        assert_eq!(observation.recording_id, "00112233445566778899aabbccddeeff");
+        assert_eq!(observation.unknown[0].nr, -1);
+        let again = Observation::from_json(observation.to_json().as_bytes()).unwrap();
+        assert_eq!(again, observation);
+        assert!(observation.to_json().ends_with("}\n"));
+    }
+
+    /// Every field but the optional ones has to be there: a file without its losses must not look complete.
+    #[test]
+    fn every_field_is_required() {
+        let full = minimal();
+        for key in full.as_object().unwrap().keys() {
+            let mut cut = full.clone();
+            cut.as_object_mut().unwrap().remove(key);
+            match read(&cut) {
+                Ok(_) => assert_eq!(key, "entered_as"),
+                Err(ReadError::Foreign { kind: Kind::Other }) => assert_eq!(key, "schema"),
+                Err(ReadError::Field { reason, .. }) => assert!(reason.contains(key), "{reason}"),
+                Err(error) => panic!("{key}: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn fields_of_newer_versions_survive_at_every_level() {
+        let paths: [&[&str]; 9] = [
+            &[],
+            &["target"],
+            &["machine"],
+            &["calls", "x86_64", "app", "read"],
+            &["calls", "x86_64", "app", "read", "caller"],
+            &["denied", "x86_64", "app", "bpf"],
+            &["blocked_at_attach", "i386", "pause"],
+            &["unknown", "0"],
+            &["entered", "0"],
+        ];
+        let mut file = minimal();
+        file["denied"] = json!({ "x86_64": { "app": { "bpf": {} } } });
+        file["calls"]["x86_64"]["app"]["read"]["caller"] = json!({ "pid": 1, "comm": "x" });
+        let news = json!({ "deep": [1, null, { "er": "x" }] });
+        for path in paths {
+            let pointer: String = path.iter().flat_map(|step| ["/", *step]).collect();
+            let mut newer = file.clone();
+            newer.pointer_mut(&pointer).unwrap()["news"] = news.clone();
+            let json = read(&newer).unwrap().to_json();
+            let written: Value = serde_json::from_str(&json).unwrap();
+            assert_eq!(
+                written.pointer(&format!("{pointer}/news")),
+                Some(&news),
+                "{pointer}"
+            );
+        }
+    }
+
+    #[test]
+    fn errors_name_the_field_the_reason_and_the_next_step() {
+        let with = |pointer: &str, value: Value| {
+            let mut file = minimal();
+            *file.pointer_mut(pointer).unwrap() = value;
+            file.to_string()
+        };
+        let cut = minimal().to_string();
+        let cases: [(String, &[&str]); 26] = [
+            (String::new(), &["empty", "record again"]),
+            (" \n".into(), &["empty"]),
+            (
+                cut[..cut.len() / 2].into(),
+                &["ends in the middle", "again"],
+            ),
+            (cut[..cut.len() - 1].into(), &["ends in the middle"]),
+            (format!("{cut}}}"), &["not valid JSON"]),
+            ("hello".into(), &["not valid JSON"]),
+            (
+                "null".into(),
+                &["not a JSON object", "record --observation"],
+            ),
+            ("[1]".into(), &["not a JSON object"]),
+            ("17".into(), &["not a JSON object"]),
+            ("{}".into(), &["an empty JSON object"]),
+            (r#"{"a": 1}"#.into(), &["another kind"]),
+            (
+                r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#.into(),
+                &["a seccomp profile, not an observation", "generate"],
+            ),
+            (
+                r#"{"defaultAction": "SCMP_ACT_ALLOW", "archMap": []}"#.into(),
+                &["docker's dialect, not an observation"],
+            ),
+            (
+                r#"{"schema": "seccast/report.v1"}"#.into(),
+                &["a report, not an observation"],
+            ),
+            (
+                with("/schema", json!("seccast/observation.v2")),
+                &["`schema`", "v2", "newer", "update"],
+            ),
+            (
+                with("/machine/arch", json!("riscv64")),
+                &["`machine.arch`", "`riscv64`", "newer"],
+            ),
+            (
+                with("/calls", json!({ "sparc": {} })),
+                &["`calls`", "`sparc`", "newer"],
+            ),
+            (
+                with("/calls/x86_64", json!({ "boot": {} })),
+                &["`calls.x86_64`", "`boot`", "newer"],
+            ),
+            (
+                with("/calls/x86_64/app", json!({ "Read\u{1b}[2J": {} })),
+                &["`calls.x86_64.app`", "Read\\u{1b}[2J", "cannot be the name"],
+            ),
+            (
+                with("/calls/x86_64/app/read", json!({ "first_ns": -1 })),
+                &["`calls.x86_64.app.read.first_ns`"],
+            ),
+            (
+                with("/unknown/0/phase", json!("later")),
+                &["`unknown[0].phase`", "`later`"],
+            ),
+            (
+                with("/backend", json!("magic")),
+                &["`backend`", "`magic`", "newer"],
+            ),
+            (
+                with("/entered_as", json!("guest")),
+                &["`entered_as`", "`guest`"],
+            ),
+            (
+                with("/recording_id", json!("../../etc")),
+                &["`recording_id`", "32 hexadecimal digits"],
+            ),
+            (
+                with("/losses", json!({ "map_full": 1.5 })),
+                &["`losses.map_full`"],
+            ),
+            (
+                with("/entered/0/pid", json!(4_294_967_296_u64)),
+                &["`entered[0].pid`"],
+            ),
+        ];
+        for (text, expect) in cases {
+            let error = Observation::from_json(text.as_bytes())
+                .unwrap_err()
+                .to_string();
+            for part in expect {
+                assert!(error.contains(part), "{text:.120}\n{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_are_bounded_before_anything_is_built() {
+        let large = vec![b' '; json::MAX_BYTES];
+        assert!(matches!(
+            Observation::from_json(&[&b"{"[..], &large].concat()),
+            Err(ReadError::TooLarge { .. })
+        ));
+        let many = format!("[{}0]", "0,".repeat(json::MAX_VALUES));
+        assert!(matches!(
+            Observation::from_json(many.as_bytes()),
+            Err(ReadError::TooManyValues)
+        ));
+        let deep = "[".repeat(100_000);
+        assert!(matches!(
+            Observation::from_json(deep.as_bytes()),
+            Err(ReadError::Syntax(_))
+        ));
+    }
+
+    #[test]
+    fn names_that_no_table_has_are_kept() {
+        let mut file = minimal();
+        file["calls"]["x86_64"]["app"] = json!({ "from_linux_9": {} });
+        let observation = read(&file).unwrap();
+        assert!(observation.to_json().contains("from_linux_9"));
+    }
+}

@@ -340,3 +340,196 @@ fn unknown(field: String, value: String, wanted: &'static str) -> ParseError {
         reason: Reason::Unknown { value, wanted },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::Arch;
+    use std::collections::BTreeSet;
+
+    fn names(list: &[&str]) -> BTreeSet<String> {
+        list.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn an_allowlist_as_json() {
+        let architectures = [Arch::X86_64, Arch::X86].map(OciArch::from).into();
+        let profile = Profile::allowing(names(&["write", "read", "exit_group"]), architectures);
+        insta::assert_snapshot!(profile.to_oci_json(), @r#"
+        {
+          "defaultAction": "SCMP_ACT_ERRNO",
+          "defaultErrnoRet": 38,
+          "architectures": [
+            "SCMP_ARCH_X86",
+            "SCMP_ARCH_X86_64"
+          ],
+          "syscalls": [
+            {
+              "names": [
+                "exit_group",
+                "read",
+                "write"
+              ],
+              "action": "SCMP_ACT_ALLOW"
+            }
+          ]
+        }
+        "#);
+        assert!(profile.to_oci_json().ends_with("}\n"));
+    }
+
+    #[test]
+    fn everything_that_oci_has_survives() {
+        let profile = Profile {
+            default_action: Action::KillProcess,
+            architectures: [OciArch::ARM, Arch::Aarch64.into()].into(),
+            flags: Some(names(&["SECCOMP_FILTER_FLAG_LOG"])),
+            listener_path: Some("/run/listener".to_owned()),
+            listener_metadata: Some("x".to_owned()),
+            rules: vec![
+                Rule {
+                    names: names(&["socket"]),
+                    action: Action::Allow,
+                    conditions: vec![
+                        Condition {
+                            index: 0,
+                            op: Op::MaskedEq,
+                            value: 0xffff_ffff,
+                            value_two: 2,
+                        },
+                        Condition {
+                            index: 5,
+                            op: Op::Eq,
+                            value: u64::MAX,
+                            value_two: 0,
+                        },
+                    ],
+                },
+                Rule {
+                    names: names(&["clone3"]),
+                    action: Action::Errno(38),
+                    conditions: vec![],
+                },
+                Rule {
+                    names: names(&["clone"]),
+                    action: Action::Errno(1),
+                    conditions: vec![],
+                },
+                Rule {
+                    names: names(&["ptrace"]),
+                    action: Action::Trace(7),
+                    conditions: vec![],
+                },
+                Rule {
+                    names: names(&["bpf"]),
+                    action: Action::Notify,
+                    conditions: vec![],
+                },
+                Rule {
+                    names: names(&["kcmp"]),
+                    action: Action::KillThread,
+                    conditions: vec![],
+                },
+                Rule {
+                    names: names(&["acct"]),
+                    action: Action::Trap,
+                    conditions: vec![],
+                },
+                Rule {
+                    names: names(&["read", "write"]),
+                    action: Action::Log,
+                    conditions: vec![],
+                },
+            ],
+        };
+        let json = profile.to_oci_json();
+        assert_eq!(Profile::from_oci_json(json.as_bytes()).unwrap(), profile);
+        assert_eq!(profile.allowed_names(), ["read", "socket", "write"].into());
+        // crun refuses an errno on actions that take none, runc 1.1 accepts it nowhere but where it differs from EPERM.
+        assert_eq!(json.matches("rrnoRet").count(), 2);
+    }
+
+    #[test]
+    fn kill_is_kill_thread() {
+        let profile = Profile::from_oci_json(br#"{"defaultAction": "SCMP_ACT_KILL"}"#).unwrap();
+        assert_eq!(profile.default_action, Action::KillThread);
+    }
+
+    #[test]
+    fn unknown_keys_are_ignored_as_runtimes_do() {
+        let profile = br#"{"defaultAction": "SCMP_ACT_ALLOW", "comment": "x", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_LOG",
+            "comment": "", "includes": {}, "excludes": {}}]}"#;
+        assert_eq!(Profile::from_oci_json(profile).unwrap().rules.len(), 1);
+    }
+
+    #[test]
+    fn errors_name_the_field_and_the_reason() {
+        let deep = format!(
+            r#"{{"defaultAction": {}1{}}}"#,
+            "[".repeat(200),
+            "]".repeat(200)
+        );
+        let cases: [(&str, &[&str]); 20] = [
+            ("", &["not valid JSON"]),
+            (
+                "{\"defaultAction\": \"SCMP_A",
+                &["not valid JSON, or cut off"],
+            ),
+            (&deep, &["not valid JSON"]),
+            ("null", &["not a JSON object"]),
+            ("[]", &["not a JSON object"]),
+            ("{}", &["seccomp off", "defaultAction"]),
+            (r#"{"a": 1}"#, &["another kind of JSON object"]),
+            (
+                r#"{"schema": "seccast/observation.v1"}"#,
+                &["an observation"],
+            ),
+            (r#"{"schema": "seccast/report.v1"}"#, &["a report"]),
+            (r#"{"ociVersion": "1.0.2"}"#, &["config.json"]),
+            (r#"{"apiVersion": "v1", "kind": "Pod"}"#, &["Kubernetes"]),
+            (r#"{"syscalls": []}"#, &["defaultAction"]),
+            (
+                r#"{"defaultAction": "ALLOW"}"#,
+                &["`defaultAction`", "`ALLOW`", "SCMP_ACT_ALLOW"],
+            ),
+            (
+                r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 4096}"#,
+                &["`defaultErrnoRet`", "4096"],
+            ),
+            (
+                r#"{"defaultAction": "SCMP_ACT_ERRNO", "archMap": []}"#,
+                &["docker", "`archMap`", "containerd"],
+            ),
+            (
+                r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"name": "read", "action": "SCMP_ACT_ALLOW"}]}"#,
+                &["docker", "`syscalls[0].name`"],
+            ),
+            (
+                r#"{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["x86_64"]}"#,
+                &["`architectures[0]`", "`x86_64`"],
+            ),
+            (
+                r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": [], "action": "SCMP_ACT_ALLOW"}]}"#,
+                &["`syscalls[0].names`"],
+            ),
+            (
+                r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["a"], "action": "SCMP_ACT_ALLOW",
+                    "args": [{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}]}]}"#,
+                &["`syscalls[0].args[0].index`", "6"],
+            ),
+            (
+                r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["a"], "action": "SCMP_ACT_ALLOW",
+                    "args": [{"index": 1, "value": -1, "op": "SCMP_CMP_EQ"}]}]}"#,
+                &["`syscalls[0].args[0].value`"],
+            ),
+        ];
+        for (text, expect) in cases {
+            let error = Profile::from_oci_json(text.as_bytes())
+                .unwrap_err()
+                .to_string();
+            for part in expect {
+                assert!(error.contains(part), "{text:.80}: {error}");
+            }
+        }
+    }
+}
