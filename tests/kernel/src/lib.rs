@@ -1,1 +1,57 @@
-//! Tests on the real kernel and real container runtimes.
+//! Tests on the real kernel and real container runtimes: what they share.
+//!
+//! Each test lies in a `mod root`, takes [`kernel`] first, panics when it fails and prints what it measured.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests are tests, and a test fails by panicking"
+)]
+
+pub mod harmless;
+mod recording;
+
+pub use recording::{Call, Record, Recorded, Running, calls, named, seccast, truth};
+
+use seccast_rig::{Serial, serial};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use tempfile::TempDir;
+
+/// Waits until no other test uses the kernel; `None`, said aloud, where this machine cannot run such tests.
+///
+/// With `SECCAST_REQUIRE_KERNEL=1` a machine that cannot is a failure.
+#[must_use]
+pub fn kernel() -> Option<Serial> {
+    // SAFETY: geteuid has no precondition.
+    let reason = if unsafe { libc::geteuid() } != 0 {
+        "needs root"
+    } else if !cfg!(target_arch = "x86_64") {
+        "the workloads are programs for x86_64"
+    } else if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        "needs a kernel with BTF"
+    } else {
+        return Some(serial().unwrap());
+    };
+    assert!(
+        std::env::var_os("SECCAST_REQUIRE_KERNEL").is_none_or(|value| value != "1"),
+        "SECCAST_REQUIRE_KERNEL=1: {reason}"
+    );
+    println!("SKIPPED: {reason}");
+    None
+}
+
+/// A root file system with nothing but mount points and these workloads.
+#[must_use]
+pub fn root_with(programs: &[&str]) -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    // The temporary folder is its owner's alone; a container may run as somebody else.
+    fs::set_permissions(root.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    for dir in ["dev", "proc", "sys"] {
+        fs::create_dir(root.path().join(dir)).unwrap();
+    }
+    for name in programs {
+        fs::copy(seccast_workloads::path(name), root.path().join(name)).unwrap();
+    }
+    root
+}

@@ -1,0 +1,366 @@
+//! Runs the seccast binary as a user does, and reads what it wrote.
+
+use seccast_model::arch::Arch;
+use seccast_model::observation::{Observation, Phase};
+use seccast_rig::process;
+use seccast_workloads::Program;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Until it is armed, and from its end to its files; on a busy machine too.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A call of an observation: its ABI and its name there, or its number where it has none.
+pub type Call = (Arch, String);
+
+/// The binary under test: `$SECCAST_BIN`, else built once from this checkout.
+///
+/// # Panics
+/// When it cannot be built.
+#[must_use]
+pub fn seccast() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        if let Some(binary) = std::env::var_os("SECCAST_BIN") {
+            return binary.into();
+        }
+        // This test is target/PROFILE/deps/NAME.
+        let target = std::env::current_exe().unwrap();
+        let target = target.ancestors().nth(3).unwrap();
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "seccast", "--target-dir"])
+            .arg(target)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()
+            .unwrap();
+        assert!(status.success(), "cannot build seccast");
+        target.join("debug/seccast")
+    })
+}
+
+/// A `seccast record` to be started.
+#[derive(Debug)]
+pub struct Record {
+    command: Command,
+    stdin: Vec<u8>,
+    files: TempDir,
+}
+
+/// One that is armed.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    stderr: Arc<Stderr>,
+    files: TempDir,
+    armed_after: Duration,
+}
+
+/// One that has ended.
+#[derive(Debug)]
+pub struct Recorded {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What CMD printed.
+    pub stdout: Vec<u8>,
+    /// What both printed.
+    pub stderr: String,
+    /// The observation, where one was written.
+    pub observation: Option<Observation>,
+    /// From the start to the line that begins `armed`.
+    pub armed_after: Duration,
+    files: TempDir,
+}
+
+#[derive(Debug, Default)]
+struct Stderr {
+    text: Mutex<(String, bool)>,
+    news: Condvar,
+}
+
+impl Record {
+    /// `seccast record` with these arguments, an observation and a profile in a temporary folder.
+    pub fn new<I: IntoIterator<Item: AsRef<OsStr>>>(args: I) -> Self {
+        let files = tempfile::Builder::new()
+            .prefix("seccast-test-")
+            .tempdir()
+            .unwrap();
+        let mut command = Command::new(seccast());
+        command
+            .arg("record")
+            .arg("--observation")
+            .arg(files.path().join("o.json"))
+            .arg("-o")
+            .arg(files.path().join("p.json"))
+            .args(args)
+            .current_dir(files.path());
+        Self {
+            command,
+            stdin: Vec::new(),
+            files,
+        }
+    }
+
+    /// `record -- PROGRAM ARGS`.
+    pub fn program<I: IntoIterator<Item: AsRef<OsStr>>>(program: &Path, args: I) -> Self {
+        let mut record = Self::new([OsStr::new("--"), program.as_os_str()]);
+        record.command.args(args);
+        record
+    }
+
+    /// `record --cgroup PATH`, PATH below the cgroup2 mount.
+    #[must_use]
+    pub fn cgroup(path: &str) -> Self {
+        Self::new(["--cgroup", path])
+    }
+
+    /// Gives CMD something to read.
+    #[must_use]
+    pub fn stdin(mut self, bytes: Vec<u8>) -> Self {
+        self.stdin = bytes;
+        self
+    }
+
+    /// Starts it and returns when it is armed.
+    ///
+    /// # Panics
+    /// When it ends or is silent instead.
+    #[must_use]
+    pub fn start(mut self) -> Running {
+        let start = Instant::now();
+        let mut child = self
+            .command
+            .stdin(Stdio::piped())
+            .stdout(File::create(self.files.path().join("stdout")).unwrap())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = Arc::new(Stderr::default());
+        stderr.follow(&mut child);
+        // A program that does not read its input may be gone already.
+        drop(child.stdin.take().unwrap().write_all(&self.stdin));
+        let mut running = Running {
+            child,
+            stderr,
+            files: self.files,
+            armed_after: Duration::ZERO,
+        };
+        running.stderr.wait_for_armed(start + PATIENCE);
+        running.armed_after = start.elapsed();
+        running
+    }
+
+    /// Starts it and waits for its end.
+    ///
+    /// # Panics
+    /// As [`Record::start`] and [`Running::end`].
+    #[must_use]
+    pub fn run(self, timeout: Duration) -> Recorded {
+        self.start().end(timeout)
+    }
+}
+
+impl Running {
+    /// The process id of seccast.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    /// From the start to the line that begins `armed`.
+    #[must_use]
+    pub fn armed_after(&self) -> Duration {
+        self.armed_after
+    }
+
+    /// What it has printed so far.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        self.stderr.text.lock().unwrap().0.clone()
+    }
+
+    /// Whether it has ended.
+    pub fn ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// SIGTERM, which ends a recording of something that is not its child, and waits for its files.
+    #[must_use]
+    pub fn stop(self) -> Recorded {
+        process::signal(self.pid(), libc::SIGTERM).unwrap();
+        self.end(PATIENCE)
+    }
+
+    /// Waits until it has ended and written its files.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    #[must_use]
+    pub fn end(mut self, timeout: Duration) -> Recorded {
+        let Some(status) = process::wait(&mut self.child, timeout).unwrap() else {
+            panic!("seccast did not end within {timeout:?}:\n{}", self.stderr());
+        };
+        let stderr = self.stderr.wait_for_end(Instant::now() + PATIENCE);
+        let files = std::mem::replace(&mut self.files, tempfile::tempdir().unwrap());
+        let observation = fs::read(files.path().join("o.json")).ok().map(|bytes| {
+            match Observation::from_json(&bytes) {
+                Ok(observation) => observation,
+                Err(error) => panic!("the observation cannot be read: {error}\n{stderr}"),
+            }
+        });
+        Recorded {
+            status,
+            stdout: fs::read(files.path().join("stdout")).unwrap(),
+            stderr,
+            observation,
+            armed_after: self.armed_after,
+            files,
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Only a failed test comes here with a living child. A second SIGTERM ends seccast at once.
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            for _ in 0..2 {
+                drop(process::signal(self.pid(), libc::SIGTERM));
+                if process::wait(&mut self.child, Duration::from_secs(5))
+                    .is_ok_and(|status| status.is_some())
+                {
+                    return;
+                }
+            }
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}
+
+impl Recorded {
+    /// The observation of a recording that missed nothing.
+    ///
+    /// # Panics
+    /// When there is none, or when it says that something may be missing, or seccast did not end with 0.
+    pub fn complete(&self) -> &Observation {
+        let Some(observation) = &self.observation else {
+            panic!("{}: no observation\n{}", self.status, self.stderr);
+        };
+        assert_eq!(observation.losses, [].into(), "losses\n{}", self.stderr);
+        assert_eq!(
+            observation.started_late_ns, None,
+            "started late\n{}",
+            self.stderr
+        );
+        assert_eq!(self.status.code(), Some(0), "{}", self.stderr);
+        observation
+    }
+
+    /// The profile that was written.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn profile(&self) -> Value {
+        let bytes = fs::read(self.profile_path()).unwrap();
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    /// Where the profile is, as long as this value lives.
+    #[must_use]
+    pub fn profile_path(&self) -> PathBuf {
+        self.files.path().join("p.json")
+    }
+
+    /// Where the observation is, as long as this value lives.
+    #[must_use]
+    pub fn observation_path(&self) -> PathBuf {
+        self.files.path().join("o.json")
+    }
+}
+
+impl Stderr {
+    /// Collects what the child prints, on a thread of its own.
+    fn follow(self: &Arc<Self>, child: &mut Child) {
+        let this = Arc::clone(self);
+        let pipe = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in pipe.split(b'\n').map_while(Result::ok) {
+                let mut text = this.text.lock().unwrap();
+                text.0.push_str(&String::from_utf8_lossy(&line));
+                text.0.push('\n');
+                this.news.notify_all();
+            }
+            this.text.lock().unwrap().1 = true;
+            this.news.notify_all();
+        });
+    }
+
+    fn wait_for_armed(&self, deadline: Instant) {
+        let armed = |text: &str| text.lines().any(|line| line.starts_with("armed"));
+        let text = self.wait(deadline, |text, ended| ended || armed(text));
+        assert!(armed(&text), "seccast was not armed:\n{text}");
+    }
+
+    /// The whole text. What CMD has left behind may hold the pipe open: then what there is at the deadline.
+    fn wait_for_end(&self, deadline: Instant) -> String {
+        self.wait(deadline, |_, ended| ended)
+    }
+
+    fn wait(&self, deadline: Instant, mut ready: impl FnMut(&str, bool) -> bool) -> String {
+        let mut text = self.text.lock().unwrap();
+        while !ready(&text.0, text.1) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            text = self.news.wait_timeout(text, left).unwrap().0;
+        }
+        text.0.clone()
+    }
+}
+
+/// Everything of one phase, named or not, as a set.
+#[must_use]
+pub fn calls(observation: &Observation, phase: Phase) -> BTreeSet<Call> {
+    let unknown = observation
+        .unknown
+        .iter()
+        .filter(|unknown| unknown.phase == phase);
+    let mut all = named(observation, phase);
+    all.extend(unknown.map(|unknown| (unknown.arch, unknown.nr.to_string())));
+    all
+}
+
+/// The calls of one phase that have a name.
+#[must_use]
+pub fn named(observation: &Observation, phase: Phase) -> BTreeSet<Call> {
+    let of_phase = observation.calls.iter().filter(|((_, of), _)| *of == phase);
+    of_phase
+        .flat_map(|((arch, _), names)| names.keys().map(|name| (*arch, name.clone())))
+        .collect()
+}
+
+/// What a workload is known to call, in the form of [`calls`].
+#[must_use]
+pub fn truth(program: &Program) -> BTreeSet<Call> {
+    let named = program
+        .calls
+        .iter()
+        .map(|call| (call.arch, call.name.to_owned()));
+    named
+        .chain(
+            program
+                .unknown
+                .iter()
+                .map(|unknown| (unknown.arch, unknown.nr.to_string())),
+        )
+        .collect()
+}
