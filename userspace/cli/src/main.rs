@@ -1,1 +1,22 @@
-fn main() {}
+//! The `seccast` command: arguments, printing, wiring.
+#![forbid(unsafe_code)]
+#![allow(unreachable_pub, reason = "a binary has no public API; `pub` is what other modules may use")]
+
+mod args;
+mod commands;
+mod exit;
+mod output;
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    match commands::run(args) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            output::error(&error);
+            exit::Exit::of(&error).into()
+        }
+    }
+}

@@ -1,1 +1,17 @@
-//! Loads the eBPF programs.
+//! Loads the eBPF programs, watches cgroups and containers, and produces observations.
+//!
+//! Only this crate knows aya, cgroupfs and container runtimes. It prints nothing.
+#![warn(missing_docs)]
+
+pub mod btf;
+pub mod cgroup;
+pub mod clock;
+pub mod command;
+pub mod container;
+pub mod kernel;
+mod near;
+pub mod proc;
+mod recorder;
+pub mod runtime;
+
+pub use recorder::{Made, News, Recorder, RecorderError, Recording, kernel_release, native};

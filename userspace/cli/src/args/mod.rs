@@ -1,0 +1,24 @@
+//! What was typed: one file a verb, no side effects.
+
+pub mod generate;
+pub mod record;
+
+use clap::{Parser, Subcommand};
+
+/// Seccomp profiles for containers, from what they really call.
+#[derive(Debug, Parser)]
+#[command(name = "seccast", version, arg_required_else_help = true, max_term_width = 100)]
+pub struct Args {
+    /// What to do
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Record what a command, a process or a container calls
+    Record(Box<record::RecordArgs>),
+    /// Make a profile from observations
+    Generate(generate::GenerateArgs),
+}

@@ -1,0 +1,85 @@
+//! `seccast generate`: observations to a profile.
+
+use crate::{
+    args::generate::{GenerateArgs, PolicyArgs, RuntimeArg},
+    exit::Exit,
+    output::{self, file::{Destination, report_beside}},
+};
+use anyhow::Context as _;
+use seccast_model::{Generated, Observation, Policy, Runtime, Severity, audit_profile, generate};
+use std::{fs::File, io::Read as _, path::Path};
+
+/// One byte more than an observation may have: enough to be told that it is too large.
+const LIMIT: u64 = (64 << 20) + 1;
+
+/// Does it.
+pub fn run(args: &GenerateArgs) -> anyhow::Result<Exit> {
+    let destination = Destination::check(&args.output)?;
+    if args.audit {
+        destination.write(&audit_profile().to_oci_json())?;
+        return Ok(Exit::Done);
+    }
+    let observations = args.observations.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let complete = write_profile(&observations, &args.policy, &destination, args.quiet)?;
+    Ok(if complete || args.allow_incomplete { Exit::Done } else { Exit::Findings })
+}
+
+/// Reads an observation; `-` is stdin.
+fn read(path: &Path) -> anyhow::Result<Observation> {
+    let mut bytes = Vec::new();
+    let read = if path == Path::new("-") {
+        std::io::stdin().take(LIMIT).read_to_end(&mut bytes)
+    } else {
+        File::open(path).and_then(|file| file.take(LIMIT).read_to_end(&mut bytes))
+    };
+    read.with_context(|| format!("cannot read {}", path.display()))?;
+    Observation::from_json(&bytes).with_context(|| format!("cannot use {}", path.display()))
+}
+
+/// Makes and writes the profile, and beside a file its report. True if nothing may be missing.
+pub fn write_profile(observations: &[Observation], policy: &PolicyArgs, destination: &Destination, quiet: bool) -> anyhow::Result<bool> {
+    let Generated { profile, report, diagnostics } = generate(observations, &policy.into())?;
+    destination.write(&profile.to_oci_json())?;
+    let mut written = String::new();
+    if let Some(path) = destination.path() {
+        let beside = report_beside(path);
+        Destination::check(&beside)?.write(&report.to_json())?;
+        written = format!("; wrote {} and {}", path.display(), beside.display());
+    }
+    for diagnostic in &diagnostics {
+        if diagnostic.severity >= Severity::Warning {
+            output::note(&diagnostic.to_string());
+            if let Some(advice) = &diagnostic.advice {
+                output::note(&format!("   hint: {advice}"));
+            }
+        } else if !quiet {
+            output::note(&diagnostic.to_string());
+        }
+    }
+    if !quiet {
+        let summary = report.summary();
+        output::note(&format!(
+            "seccast: {} names allowed: {} recorded, {} for every program, {} for the runtime, {} for other kernels{written}",
+            summary.allowed, summary.recorded, summary.core_added, summary.base_added, summary.closure_added
+        ));
+    }
+    Ok(report.is_complete())
+}
+
+impl From<&PolicyArgs> for Policy {
+    fn from(args: &PolicyArgs) -> Self {
+        Self {
+            runtime: match args.runtime {
+                RuntimeArg::Runc => Runtime::Runc,
+                RuntimeArg::Crun => Runtime::Crun,
+                RuntimeArg::Any => Runtime::Any,
+            },
+            no_new_privs: args.no_new_privs,
+            core: !args.no_core,
+            base: !args.no_base,
+            closure: !args.no_closure,
+            include_exec: !args.no_exec,
+            include_denied: args.include_denied,
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! One file a verb.
+
+mod generate;
+mod record;
+
+use crate::{args::{Args, Verb}, exit::Exit};
+
+/// Does what was typed.
+pub fn run(args: Args) -> anyhow::Result<Exit> {
+    match args.verb {
+        Verb::Record(args) => record::run(*args),
+        Verb::Generate(args) => generate::run(&args),
+    }
+}

@@ -1,0 +1,262 @@
+//! cgroup2 directories: their ids, their processes, and where they are mounted.
+//!
+//! A cgroup's id is the inode of its directory and what `bpf_get_current_cgroup_id` returns (4.18+).
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+/// Why a cgroup could not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CgroupError {
+    /// There is no cgroup2 hierarchy.
+    #[error("no cgroup2 hierarchy is mounted: containers cannot be told apart on a pure cgroup v1 host; mount one (`mount -t cgroup2 none /sys/fs/cgroup/unified`) or boot with systemd.unified_cgroup_hierarchy=1")]
+    NotMounted,
+    /// A file could not be read or written.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// `read`, `create`…
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no such cgroup.
+    #[error("no cgroup {path} below {mount}{}", suggestion(.near))]
+    Missing {
+        /// As it was given.
+        path: String,
+        /// The mount.
+        mount: PathBuf,
+        /// Similar ones.
+        near: Vec<String>,
+    },
+    /// The process is gone or not visible.
+    #[error("no process {pid}")]
+    NoProcess {
+        /// Its id.
+        pid: u32,
+    },
+    /// The process is in no cgroup2 directory that can be seen from here.
+    #[error("process {pid} is in cgroup {path}, outside of the cgroup2 mount {mount} as it is seen here")]
+    Outside {
+        /// Its id.
+        pid: u32,
+        /// Its cgroup.
+        path: String,
+        /// The mount.
+        mount: PathBuf,
+    },
+}
+
+fn suggestion(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(", ")) }
+}
+
+/// The cgroup2 mount of this mount namespace.
+#[derive(Clone, Debug)]
+pub struct Hierarchy {
+    mount: PathBuf,
+}
+
+/// A cgroup2 directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgroup {
+    /// Path below the mount, beginning with a slash.
+    pub path: String,
+    /// The directory.
+    pub dir: PathBuf,
+    /// Its inode.
+    pub id: u64,
+}
+
+impl Hierarchy {
+    /// Finds the mount in /proc/self/mountinfo; the last one wins, as it covers earlier ones.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn find() -> Result<Self, CgroupError> {
+        let path = Path::new("/proc/self/mountinfo");
+        let text = fs::read_to_string(path).map_err(|source| CgroupError::Io { action: "read", path: path.into(), source })?;
+        let mount = text
+            .lines()
+            .filter_map(|line| {
+                let (front, back) = line.split_once(" - ")?;
+                (back.split(' ').next()? == "cgroup2").then(|| front.split(' ').nth(4)).flatten()
+            })
+            .next_back()
+            .ok_or(CgroupError::NotMounted)?;
+        Ok(Self { mount: unescape(mount).into() })
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn mount(&self) -> &Path {
+        &self.mount
+    }
+
+    /// True where v1 hierarchies hold the controllers (the mount is not /sys/fs/cgroup itself).
+    #[must_use]
+    pub fn hybrid(&self) -> bool {
+        self.mount != Path::new("/sys/fs/cgroup")
+    }
+
+    /// An existing cgroup by its path below the mount; a path that begins with the mount is understood as well.
+    ///
+    /// # Errors
+    /// When there is none, with similar names of the same folder.
+    pub fn open(&self, path: &str) -> Result<Cgroup, CgroupError> {
+        let below = Path::new(path).strip_prefix(&self.mount).unwrap_or(Path::new(path.trim_start_matches('/')));
+        let dir = self.mount.join(below);
+        let outside = below.components().any(|part| !matches!(part, std::path::Component::Normal(_)));
+        match fs::metadata(&dir) {
+            Ok(metadata) if metadata.is_dir() && !outside => {
+                Ok(Cgroup { path: format!("/{}", below.display()), dir, id: metadata.ino() })
+            }
+            _ => Err(CgroupError::Missing { path: path.to_owned(), mount: self.mount.clone(), near: self.near(&dir) }),
+        }
+    }
+
+    fn near(&self, dir: &Path) -> Vec<String> {
+        let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else { return Vec::new() };
+        let names = subdirectories(parent).into_iter().filter_map(|found| Some(found.file_name()?.to_string_lossy().into_owned()));
+        crate::near::names(&name.to_string_lossy(), names)
+    }
+
+    /// The cgroup of a process.
+    ///
+    /// # Errors
+    /// When the process is gone or its cgroup is not below the mount.
+    pub fn of_process(&self, pid: u32) -> Result<Cgroup, CgroupError> {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).map_err(|_| CgroupError::NoProcess { pid })?;
+        let path = text.lines().find_map(|line| line.strip_prefix("0::")).ok_or(CgroupError::NotMounted)?;
+        let path = path.trim_end_matches(" (deleted)");
+        if path.contains("/..") {
+            return Err(CgroupError::Outside { pid, path: path.to_owned(), mount: self.mount.clone() });
+        }
+        self.open(path)
+    }
+
+    /// Every cgroup whose last path element contains `id`, conmon's excepted (semantics 4).
+    #[must_use]
+    pub fn containing(&self, id: &str) -> Vec<Cgroup> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.mount.clone()];
+        while let Some(folder) = folders.pop() {
+            for dir in subdirectories(&folder) {
+                let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                if name.contains(id) && !name.contains("conmon") {
+                    if let Ok(below) = dir.strip_prefix(&self.mount) && let Ok(cgroup) = self.open(&below.to_string_lossy()) {
+                        found.push(cgroup);
+                    }
+                } else {
+                    folders.push(dir);
+                }
+            }
+        }
+        found.sort_by(|left, right| left.path.cmp(&right.path));
+        found
+    }
+
+    /// Every cgroup without a process in it or below it.
+    #[must_use]
+    pub fn empty(&self) -> Vec<Cgroup> {
+        let mut found = Vec::new();
+        let mut folders = subdirectories(&self.mount);
+        while let Some(folder) = folders.pop() {
+            folders.extend(subdirectories(&folder));
+            let empty = fs::read_to_string(folder.join("cgroup.events")).is_ok_and(|events| events.lines().any(|line| line == "populated 0"));
+            if empty && let Ok(below) = folder.strip_prefix(&self.mount) && let Ok(cgroup) = self.open(&below.to_string_lossy()) {
+                found.push(cgroup);
+            }
+        }
+        found
+    }
+
+    /// Makes a cgroup.
+    ///
+    /// # Errors
+    /// When the directory cannot be made.
+    pub fn create(&self, path: &str) -> Result<Cgroup, CgroupError> {
+        let dir = self.mount.join(path.trim_start_matches('/'));
+        fs::create_dir(&dir).map_err(|source| CgroupError::Io { action: "create cgroup", path: dir.clone(), source })?;
+        self.open(path)
+    }
+}
+
+impl Cgroup {
+    /// Processes of this cgroup and of those below it.
+    #[must_use]
+    pub fn processes(&self) -> BTreeSet<u32> {
+        self.subtree().iter().flat_map(|dir| pids(&dir.join("cgroup.procs"))).collect()
+    }
+
+    /// Ids of this cgroup and of those below it.
+    #[must_use]
+    pub fn ids(&self) -> BTreeSet<u64> {
+        self.subtree().iter().filter_map(|dir| Some(fs::metadata(dir).ok()?.ino())).collect()
+    }
+
+    fn subtree(&self) -> Vec<PathBuf> {
+        let mut all = vec![self.dir.clone()];
+        let mut next = 0;
+        while next < all.len() {
+            all.extend(subdirectories(&all[next]));
+            next += 1;
+        }
+        all
+    }
+
+    /// Does it still exist, as the same directory?
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        fs::metadata(&self.dir).is_ok_and(|metadata| metadata.ino() == self.id)
+    }
+
+    /// Is a process in it or below it? False when it is gone.
+    #[must_use]
+    pub fn populated(&self) -> bool {
+        match fs::read_to_string(self.dir.join("cgroup.events")) {
+            Ok(events) => self.exists() && events.lines().any(|line| line == "populated 1"),
+            // The root has no such file.
+            Err(_) => self.exists() && !self.processes().is_empty(),
+        }
+    }
+
+    /// Moves a process here.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn add(&self, pid: u32) -> Result<(), CgroupError> {
+        let path = self.dir.join("cgroup.procs");
+        fs::write(&path, pid.to_string()).map_err(|source| CgroupError::Io { action: "write", path, source })
+    }
+
+    /// Removes the directory; it must hold no process.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn remove(&self) -> Result<(), CgroupError> {
+        fs::remove_dir(&self.dir).map_err(|source| CgroupError::Io { action: "remove", path: self.dir.clone(), source })
+    }
+}
+
+fn pids(path: &Path) -> Vec<u32> {
+    fs::read_to_string(path).unwrap_or_default().lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+fn subdirectories(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+}
+
+/// mountinfo writes space, tab, newline and backslash as octal.
+fn unescape(text: &str) -> String {
+    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+}

@@ -1,0 +1,167 @@
+//! A command of the user's, started in a cgroup of its own.
+
+use crate::{
+    cgroup::{Cgroup, CgroupError, Hierarchy},
+    proc,
+};
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
+    process::{Child, Command, ExitStatus},
+    str::FromStr,
+};
+
+/// Who a command runs as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+impl FromStr for User {
+    type Err = String;
+
+    /// `UID:GID`, or `UID` with the group that /etc/passwd gives it.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = |part: &str| part.parse::<u32>().map_err(|_| format!("`{part}` is no number; write UID or UID:GID"));
+        match text.split_once(':') {
+            Some((uid, gid)) => Ok(Self { uid: number(uid)?, gid: number(gid)? }),
+            None => {
+                let uid = number(text)?;
+                let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+                let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.get(2) == Some(&text));
+                let gid = entry.and_then(|fields| fields.get(3)?.parse().ok());
+                gid.map(|gid| Self { uid, gid }).ok_or_else(|| format!("user {uid} is not in /etc/passwd; write UID:GID"))
+            }
+        }
+    }
+}
+
+/// Why a command did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// Its cgroup cannot be made or entered.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// No such file.
+    #[error("{program}: not found")]
+    NotFound {
+        /// As it was given.
+        program: String,
+    },
+    /// It is there and cannot be executed.
+    #[error("cannot execute {program}")]
+    NotExecutable {
+        /// As it was given.
+        program: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Makes a cgroup for a command, below the caller's own, so that its limits hold for the command as well.
+///
+/// # Errors
+/// When neither the caller's cgroup nor the root takes one.
+pub fn cgroup(hierarchy: &Hierarchy) -> Result<Cgroup, CgroupError> {
+    let name = format!("seccast-{}", std::process::id());
+    let own = hierarchy.of_process(std::process::id()).map(|cgroup| cgroup.path).unwrap_or_default();
+    let nested = hierarchy.create(&format!("{}/{name}", own.trim_end_matches('/')));
+    nested.or_else(|_| hierarchy.create(&format!("/{name}")))
+}
+
+/// A running command.
+pub struct Running {
+    child: Child,
+    cgroup: Cgroup,
+}
+
+impl Running {
+    /// Starts `command` in `cgroup`, optionally as another user.
+    ///
+    /// # Errors
+    /// When it cannot be executed or the cgroup cannot be entered.
+    pub fn start(command: &[String], cgroup: Cgroup, user: Option<User>) -> Result<Self, CommandError> {
+        let (program, arguments) = command.split_first().ok_or_else(|| CommandError::NotFound { program: String::new() })?;
+        let path = cgroup.dir.join("cgroup.procs");
+        let mut procs = File::options().write(true).open(&path).map_err(|source| CgroupError::Io { action: "open", path, source })?;
+        let mut child = Command::new(program);
+        child.args(arguments);
+        let enter = move || -> io::Result<()> {
+            procs.write_all(b"0")?;
+            if let Some(User { uid, gid }) = user {
+                // SAFETY: async-signal-safe system calls without pointers but an empty list.
+                let failed = unsafe { libc::setgroups(0, std::ptr::null()) != 0 || libc::setgid(gid) != 0 || libc::setuid(uid) != 0 };
+                if failed {
+                    return Err(io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        };
+        // SAFETY: between fork and exec it writes to an open file and makes system calls; it does not allocate.
+        unsafe { child.pre_exec(enter) };
+        let child = child.spawn().map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => CommandError::NotFound { program: program.clone() },
+            _ => CommandError::NotExecutable { program: program.clone(), source },
+        })?;
+        Ok(Self { child, cgroup })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its exit status, once it has ended.
+    ///
+    /// # Errors
+    /// When waiting fails.
+    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: i32) {
+        if let Ok(pid) = i32::try_from(self.child.id()) {
+            // SAFETY: no pointers; the child is not reaped yet, so the id is its own.
+            let _ = unsafe { libc::kill(pid, signal) };
+        }
+    }
+
+    /// Kills everything in its cgroup.
+    pub fn kill(&self) {
+        for pid in self.cgroup.processes() {
+            if let Ok(pid) = i32::try_from(pid) {
+                // SAFETY: no pointers.
+                let _ = unsafe { libc::kill(pid, libc::SIGKILL) };
+            }
+        }
+    }
+
+    /// Leaves nothing behind: what still runs moves back to where the caller is, and the cgroup goes. Returns the names of
+    /// what still runs.
+    pub fn leave(mut self, hierarchy: &Hierarchy) -> Vec<String> {
+        let _ = self.child.try_wait();
+        let left: Vec<_> = self.cgroup.processes().into_iter().collect();
+        if let Ok(home) = hierarchy.of_process(std::process::id()) {
+            for pid in &left {
+                let _ = home.add(*pid);
+            }
+        }
+        let _ = self.cgroup.remove();
+        left.into_iter().filter_map(|pid| Some(format!("{} ({pid})", proc::comm(pid)?))).collect()
+    }
+}
+
+/// The exit code that a shell would show: 128+n for a signal.
+#[must_use]
+pub fn exit_code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    u8::try_from(code & 0xff).unwrap_or(1)
+}

@@ -1,0 +1,298 @@
+//! Containers by name or id: those that run, and those that somebody waits for.
+
+use crate::{
+    cgroup::{Cgroup, Hierarchy},
+    kernel::SlotId,
+    near, proc,
+    recorder::{News, Recorder, RecorderError, Recording},
+    runtime::{
+        bundle::Bundle,
+        runc::{self, State},
+    },
+};
+use seccast_common::slot_flag;
+use seccast_model::observation::Target;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+/// A new cgroup that is not the awaited one gives its slot back after this long.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a container was not found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContainerError {
+    /// Nobody knows it.
+    #[error("no container {name} in {}{}; with --wait it is recorded when it starts", .roots.join(", "), suggestion(.near))]
+    Unknown {
+        /// As it was given.
+        name: String,
+        /// Where was looked.
+        roots: Vec<String>,
+        /// Similar names.
+        near: Vec<String>,
+    },
+    /// It is known and has ended.
+    #[error("container {name} has ended: its init process {pid} is gone; start it again with --wait")]
+    Ended {
+        /// As it was given.
+        name: String,
+        /// Its init process.
+        pid: u32,
+    },
+    /// More than one cgroup carries the id.
+    #[error("id {id} is in more than one cgroup: {}; give one of them to --cgroup", .paths.join(", "))]
+    Ambiguous {
+        /// As it was given.
+        id: String,
+        /// The cgroups.
+        paths: Vec<String>,
+    },
+    /// The recording could not begin.
+    #[error(transparent)]
+    Recorder(#[from] RecorderError),
+}
+
+impl From<crate::cgroup::CgroupError> for ContainerError {
+    fn from(error: crate::cgroup::CgroupError) -> Self {
+        Self::Recorder(error.into())
+    }
+}
+
+impl From<crate::kernel::KernelError> for ContainerError {
+    fn from(error: crate::kernel::KernelError) -> Self {
+        Self::Recorder(error.into())
+    }
+}
+
+fn suggestion(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(", ")) }
+}
+
+/// A container as the user named it.
+#[derive(Clone, Debug)]
+pub struct Name {
+    name: String,
+    roots: Vec<PathBuf>,
+}
+
+impl Name {
+    /// `name` is a runc name or any engine's 64-digit id; `root` is runc's `--root`, where it is not a usual one.
+    #[must_use]
+    pub fn new(name: &str, root: Option<PathBuf>) -> Self {
+        Self { name: name.to_owned(), roots: root.map_or_else(runc::roots, |root| vec![root]) }
+    }
+
+    /// 64 hexadecimal digits: an id that cgroup paths carry.
+    fn is_id(&self) -> bool {
+        self.name.len() == 64 && self.name.bytes().all(|byte| byte.is_ascii_hexdigit())
+    }
+
+    fn state(&self) -> Option<State> {
+        self.roots.iter().find_map(|root| runc::state(root, &self.name))
+    }
+
+    fn target(&self) -> Target {
+        let runtime = self.state().map(|_| "runc".to_owned());
+        Target { runtime, container_id: Some(self.name.clone()), ..Target::default() }
+    }
+
+    /// Records a container that exists.
+    ///
+    /// # Errors
+    /// When it is unknown, has ended, or is in the root cgroup.
+    pub fn record_running(&self, recorder: &mut Recorder) -> Result<Recording, ContainerError> {
+        let state = self.state();
+        let cgroup = self.running_cgroup(recorder.hierarchy(), state.as_ref())?;
+        if cgroup.path == "/" {
+            return Err(RecorderError::RootCgroup { name: self.name.clone() }.into());
+        }
+        let mut recording = match &state {
+            Some(state) if state.created => recorder.watch_created(&cgroup, self.target())?,
+            _ => recorder.watch_present(&cgroup, false, self.target())?,
+        };
+        recording.bundle = state.and_then(|state| Bundle::read(&state.bundle?));
+        Ok(recording)
+    }
+
+    fn running_cgroup(&self, hierarchy: &Hierarchy, state: Option<&State>) -> Result<Cgroup, ContainerError> {
+        if let Some(state) = state {
+            return match hierarchy.of_process(state.pid) {
+                Err(crate::cgroup::CgroupError::NoProcess { pid }) => Err(ContainerError::Ended { name: self.name.clone(), pid }),
+                found => Ok(found?),
+            };
+        }
+        let mut found = if self.is_id() { hierarchy.containing(&self.name) } else { Vec::new() };
+        match (found.pop(), found.is_empty()) {
+            (Some(cgroup), true) => Ok(cgroup),
+            (Some(cgroup), false) => {
+                found.push(cgroup);
+                let paths = found.into_iter().map(|cgroup| cgroup.path).collect();
+                Err(ContainerError::Ambiguous { id: self.name.clone(), paths })
+            }
+            (None, _) => {
+                let known = self.roots.iter().flat_map(|root| runc::names(root));
+                let roots = self.roots.iter().map(|root| root.display().to_string()).collect();
+                Err(ContainerError::Unknown { name: self.name.clone(), roots, near: near::names(&self.name, known) })
+            }
+        }
+    }
+
+    /// Arms for the next start of the container: from now on no new cgroup escapes.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn wait(self, recorder: &mut Recorder) -> Result<Waiting, ContainerError> {
+        recorder.kernel_mut().watch_denials(true, [])?;
+        recorder.kernel_mut().record_new(true)?;
+        let mut candidates = BTreeMap::new();
+        // Made by an engine or by hand, with nothing in it yet: whatever enters it enters from now on.
+        for cgroup in recorder.hierarchy().empty() {
+            recorder.kernel_mut().count_as_new(cgroup.id)?;
+            candidates.insert(cgroup.id, Candidate::new(cgroup.path));
+        }
+        Ok(Waiting { name: self, candidates })
+    }
+}
+
+/// A cgroup that may be the awaited container's.
+#[derive(Clone, Debug)]
+struct Candidate {
+    path: String,
+    since: Instant,
+    /// The bundle, once evidence says that it is the container's.
+    evidence: Option<Option<Bundle>>,
+}
+
+impl Candidate {
+    fn new(path: String) -> Self {
+        Self { path, since: Instant::now(), evidence: None }
+    }
+}
+
+/// Waits for a container: every new cgroup is recorded, and evidence tells which is the one.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    name: Name,
+    candidates: BTreeMap<u64, Candidate>,
+}
+
+impl Waiting {
+    /// Takes in what was new; the recording, once the container has shown itself.
+    ///
+    /// Evidence is the id in the cgroup's path, the command line of the runtime that made the cgroup or forked what
+    /// entered it, or the runtime's state folder: never "the next new cgroup".
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn check(&mut self, recorder: &mut Recorder, news: &[News]) -> Result<Option<Recording>, ContainerError> {
+        for item in news {
+            match item {
+                News::Made(made) => {
+                    let mut candidate = Candidate::new(made.path.clone());
+                    candidate.evidence = runc::starts(made.creator, &self.name.name);
+                    self.candidates.insert(made.id, candidate);
+                }
+                News::Call { slot, pid, .. } | News::Executed { slot, pid, .. } => self.entered(recorder, *slot, *pid),
+            }
+        }
+        if self.name.is_id() {
+            for candidate in self.candidates.values_mut() {
+                let last = candidate.path.rsplit('/').next().unwrap_or_default();
+                if last.contains(&self.name.name) && !last.contains("conmon") {
+                    candidate.evidence.get_or_insert(None);
+                }
+            }
+        }
+        if let Some(state) = self.name.state()
+            && let Ok(cgroup) = recorder.hierarchy().of_process(state.pid)
+            && let Some(candidate) = self.candidates.get_mut(&cgroup.id)
+        {
+            candidate.evidence.get_or_insert_with(|| Bundle::read(&state.bundle?));
+        }
+        let Some((id, candidate)) = self.candidates.iter().find(|(_, candidate)| candidate.evidence.is_some()) else {
+            self.release_strangers(recorder)?;
+            return Ok(None);
+        };
+        let (id, candidate) = (*id, candidate.clone());
+        self.finish(recorder, id, candidate).map(Some)
+    }
+
+    /// A process in a candidate's slot: who forked it?
+    fn entered(&mut self, recorder: &Recorder, slot: SlotId, pid: u32) {
+        let cgroups = recorder.kernel().cgroups(slot);
+        for (id, _) in cgroups {
+            let Some(candidate) = self.candidates.get_mut(&id) else { continue };
+            if candidate.evidence.is_none() {
+                candidate.evidence = proc::line(pid, 6).into_iter().find_map(|pid| runc::starts(pid, &self.name.name));
+            }
+        }
+    }
+
+    /// Gives back the slots of cgroups that have shown no evidence for long.
+    fn release_strangers(&mut self, recorder: &mut Recorder) -> Result<(), ContainerError> {
+        let old: BTreeSet<u64> = self.candidates.iter().filter(|(_, candidate)| candidate.since.elapsed() > PATIENCE).map(|(id, _)| *id).collect();
+        if old.is_empty() {
+            return Ok(());
+        }
+        for (id, slot) in recorder.kernel().recorded() {
+            if old.contains(&id) {
+                recorder.release(slot)?;
+            }
+        }
+        // Those without a call keep waiting: nothing was recorded for them.
+        let now = Instant::now();
+        for candidate in self.candidates.values_mut().filter(|candidate| candidate.since.elapsed() > PATIENCE) {
+            candidate.since = now;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, recorder: &mut Recorder, id: u64, candidate: Candidate) -> Result<Recording, ContainerError> {
+        let kernel = recorder.kernel_mut();
+        // Nothing called yet: the slot that its first call would have taken, taken now. Only then do new cgroups stop
+        // getting slots, so that no instant is without one.
+        if !kernel.recorded().iter().any(|(cgroup, _)| *cgroup == id) {
+            let slot = kernel.reserve(0)?;
+            kernel.watch_unless_recorded(slot, id)?;
+        }
+        kernel.record_new(false)?;
+        let below = format!("{}/", candidate.path);
+        let mut slots = BTreeSet::new();
+        let mut strangers = BTreeSet::new();
+        for (cgroup, slot) in kernel.recorded() {
+            let path = self.candidates.get(&cgroup).map(|candidate| candidate.path.as_str()).unwrap_or_default();
+            if cgroup == id || path.starts_with(&below) {
+                slots.insert(slot);
+            } else {
+                strangers.insert(slot);
+            }
+        }
+        for slot in strangers.difference(&slots) {
+            recorder.release(*slot)?;
+        }
+        let dir = recorder.hierarchy().mount().join(candidate.path.trim_start_matches('/'));
+        let mut recording = recorder.recording(slots, Cgroup { path: candidate.path, dir, id }, self.name.target());
+        recording.target.runtime.get_or_insert_with(|| "runc".to_owned());
+        recording.bundle = candidate.evidence.flatten();
+        Ok(recording)
+    }
+}
+
+/// Did the runtime start the application under a filter? `None` while nothing has started.
+///
+/// # Errors
+/// When a map cannot be read.
+pub fn started_filtered(recorder: &Recorder, recording: &Recording) -> Result<Option<bool>, RecorderError> {
+    let mut started = None;
+    for slot in &recording.slots {
+        let slot = recorder.kernel().slot(*slot)?;
+        if slot.starts > 0 {
+            started = Some(started.unwrap_or(false) | (slot.flags & slot_flag::FILTERED != 0));
+        }
+    }
+    Ok(started)
+}

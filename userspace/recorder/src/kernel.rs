@@ -1,0 +1,612 @@
+//! The eBPF object in the kernel: load, attach, and the maps, typed. Nothing else of the recorder touches aya.
+
+use crate::btf::{BtfError, KernelBtf, VMLINUX};
+use aya::{
+    Btf, Ebpf, EbpfError, EbpfLoader, Pod, include_bytes_aligned,
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, Queue, RingBuf},
+    programs::{BtfTracePoint, Iter, ProgramError, RawTracePoint, raw_trace_point::RawTracePointLinkId},
+};
+use seccast_common::{self as common, BLOCK, Blocked, Counted, DeniedKey, Entered, PHASES, Process, Sighting, Slot, Stat, Text, UnknownKey, event};
+use std::{
+    fs,
+    io::{self, Read as _},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    path::Path,
+    ptr::NonNull,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/seccast.o"));
+
+/// Why the kernel could not be made to record.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// Built with `SECCAST_SKIP_EBPF=1`.
+    #[error("this seccast was built without its eBPF object (SECCAST_SKIP_EBPF=1); run `cargo xtask setup` and build again")]
+    NoObject,
+    /// BPF is refused.
+    #[error("not allowed to load eBPF programs: CAP_BPF and CAP_PERFMON are missing (CAP_SYS_ADMIN before Linux 5.8); run as root, for example with sudo")]
+    NoPrivilege(#[source] Box<EbpfError>),
+    /// No BTF, or not what is needed of it.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// The object does not load.
+    #[error("cannot load the eBPF object")]
+    Load(#[source] Box<EbpfError>),
+    /// A program does not load or attach.
+    #[error("cannot {action} the eBPF program {program}")]
+    Program {
+        /// `load` or `attach`.
+        action: &'static str,
+        /// Its name.
+        program: &'static str,
+        /// Why; holds the verifier's log.
+        #[source]
+        source: Box<ProgramError>,
+    },
+    /// A map could not be read or written.
+    #[error("cannot use the eBPF map {map}")]
+    Map {
+        /// Its name.
+        map: &'static str,
+        /// Why.
+        #[source]
+        source: Box<MapError>,
+    },
+    /// The object lacks something that this code expects.
+    #[error("the eBPF object has no {name}")]
+    Foreign {
+        /// What is missing.
+        name: &'static str,
+    },
+    /// Every slot is taken.
+    #[error("no free slot for another recording")]
+    NoSlot,
+    /// A system call failed.
+    #[error("{action} failed")]
+    Io {
+        /// What.
+        action: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Which form of `sys_enter` is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// tp_btf with direct loads and a per-CPU cache (5.11+ with BTF).
+    Fast,
+    /// raw_tp with probe_read, no cache.
+    Raw,
+}
+
+/// A `#[repr(C)]` value of the contract.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Value<T>(T);
+
+// SAFETY: only used for the types of `seccast_common`, which are `#[repr(C)]`, of integers, and without padding.
+unsafe impl<T: Copy + 'static> Pod for Value<T> {}
+
+/// One message of the ring buffer.
+#[derive(Clone, Copy, Debug)]
+pub enum Event {
+    /// A number's first call.
+    Sighting(Sighting),
+    /// A program was executed.
+    Exec(Text),
+    /// A cgroup was made.
+    Mkdir(Text),
+}
+
+/// Index of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotId(pub u32);
+
+/// The loaded object.
+pub struct Kernel {
+    ebpf: Ebpf,
+    btf: Option<Btf>,
+    form: Form,
+    keys: HashMap<MapData, u64, Value<common::Cgroup>>,
+    tasks: HashMap<MapData, u32, Value<Process>>,
+    entered: HashMap<MapData, u64, Value<Entered>>,
+    slots: Array<MapData, Value<Slot>>,
+    free: Queue<MapData, u32>,
+    blocks: Array<MapData, Value<[u8; BLOCK]>>,
+    unknown: HashMap<MapData, Value<UnknownKey>, Value<Counted>>,
+    denied: HashMap<MapData, Value<DeniedKey>, Value<Counted>>,
+    inside: HashMap<MapData, u32, u32>,
+    made: HashMap<MapData, u64, u32>,
+    record_new: Array<MapData, u32>,
+    stats: PerCpuArray<MapData, u64>,
+    events: RingBuf<MapData>,
+    generation: Word,
+    mkdir_link: Option<RawTracePointLinkId>,
+    denials: Option<[RawTracePointLinkId; 2]>,
+}
+
+/// BPF_NOEXIST of linux/bpf.h.
+const BPF_NOEXIST: u64 = 1;
+
+/// Every offset that the programs follow: global, structure, members. The first member that exists is taken.
+const OFFSETS: &[(&str, &str, &[&str])] = &[
+    ("TASK_START_TIME", "task_struct", &["start_time"]),
+    ("TASK_SELF_EXEC_ID", "task_struct", &["self_exec_id"]),
+    ("TASK_CGROUPS", "task_struct", &["cgroups"]),
+    ("TASK_NSPROXY", "task_struct", &["nsproxy"]),
+    ("TASK_REAL_PARENT", "task_struct", &["real_parent"]),
+    ("TASK_PID", "task_struct", &["pid"]),
+    ("TASK_TGID", "task_struct", &["tgid"]),
+    ("TASK_COMM", "task_struct", &["comm"]),
+    ("TASK_SIGNAL", "task_struct", &["signal"]),
+    ("TASK_FILTERS", "task_struct", &["seccomp.filter_count", "seccomp.mode"]),
+    ("SIGNAL_LIVE", "signal_struct", &["live"]),
+    ("NSPROXY_MNT_NS", "nsproxy", &["mnt_ns"]),
+    ("BINPRM_FILENAME", "linux_binprm", &["filename"]),
+    ("CGROUP_KN", "cgroup", &["kn"]),
+    ("CGROUP_ROOT", "cgroup", &["root"]),
+    ("CGROUP_ROOT_HIERARCHY_ID", "cgroup_root", &["hierarchy_id"]),
+    ("CSS_SET_DFL_CGRP", "css_set", &["dfl_cgrp"]),
+    ("KERNFS_NODE_ID", "kernfs_node", &["id"]),
+    #[cfg(target_arch = "x86_64")]
+    ("TASK_STATUS", "task_struct", &["thread_info.status"]),
+    #[cfg(target_arch = "x86_64")]
+    ("REGS_NR", "pt_regs", &["orig_ax"]),
+    #[cfg(target_arch = "aarch64")]
+    ("REGS_NR", "pt_regs", &["syscallno"]),
+];
+
+impl Kernel {
+    /// Loads the object with room for `slots` recordings and attaches what every recording needs.
+    ///
+    /// # Errors
+    /// When BPF is refused, the kernel has no BTF, or a program does not load.
+    pub fn load(slots: u32) -> Result<Self, KernelError> {
+        if OBJECT.is_empty() {
+            return Err(KernelError::NoObject);
+        }
+        // Kernels before 5.11 charge maps to this limit; where it cannot be raised, newer ones do not need it.
+        let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: a valid pointer to a local.
+        let _ = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) };
+
+        let offsets = offsets(&KernelBtf::read(Path::new(VMLINUX))?)?;
+        let btf = Btf::from_sys_fs().ok();
+        let arch = u32::from(cfg!(target_arch = "aarch64"));
+        let mut loader = EbpfLoader::new();
+        loader.btf(btf.as_ref()).override_global("ARCH", &arch, true);
+        loader.map_max_entries("SLOT", slots).map_max_entries("FREE", slots).map_max_entries("BLOCKS", slots * PHASES);
+        for (global, offset) in &offsets {
+            loader.override_global(global, offset, true);
+        }
+        let mut ebpf = loader.load(OBJECT).map_err(refused)?;
+        drop(loader);
+        let mut kernel = Self {
+            form: Form::Raw,
+            keys: take(&mut ebpf, "KEYS")?,
+            tasks: take(&mut ebpf, "TASKS")?,
+            entered: take(&mut ebpf, "ENTERED")?,
+            slots: take(&mut ebpf, "SLOT")?,
+            free: take(&mut ebpf, "FREE")?,
+            blocks: take(&mut ebpf, "BLOCKS")?,
+            unknown: take(&mut ebpf, "UNKNOWN")?,
+            denied: take(&mut ebpf, "DENIED")?,
+            inside: take(&mut ebpf, "INSIDE")?,
+            made: take(&mut ebpf, "MADE")?,
+            record_new: take(&mut ebpf, "RECORD_NEW")?,
+            stats: take(&mut ebpf, "STATS")?,
+            events: take(&mut ebpf, "EVENTS")?,
+            generation: Word::map(&mut ebpf, "GENERATION")?,
+            mkdir_link: None,
+            denials: None,
+            ebpf,
+            btf,
+        };
+        for slot in 0..slots {
+            kernel.free.push(slot, 0).map_err(|source| map_error("FREE", source))?;
+        }
+        for (program, tracepoint) in LIFECYCLE {
+            kernel.attach_raw(program, tracepoint)?;
+        }
+        kernel.attach_sys_enter()?;
+        Ok(kernel)
+    }
+
+    fn attach_sys_enter(&mut self) -> Result<(), KernelError> {
+        if let Some(btf) = &self.btf {
+            let program: &mut BtfTracePoint = program(&mut self.ebpf, "sys_enter")?;
+            if program.load("sys_enter", btf).is_ok() {
+                program.attach().map_err(|source| program_error("attach", "sys_enter", source))?;
+                self.form = Form::Fast;
+                return Ok(());
+            }
+        }
+        self.attach_raw("sys_enter_raw", "sys_enter")?;
+        Ok(())
+    }
+
+    fn attach_raw(&mut self, name: &'static str, tracepoint: &str) -> Result<RawTracePointLinkId, KernelError> {
+        let program: &mut RawTracePoint = program(&mut self.ebpf, name)?;
+        if program.fd().is_err() {
+            program.load().map_err(|source| program_error("load", name, source))?;
+        }
+        program.attach(tracepoint).map_err(|source| program_error("attach", name, source))
+    }
+
+    fn detach_raw(&mut self, name: &'static str, link: RawTracePointLinkId) -> Result<(), KernelError> {
+        let program: &mut RawTracePoint = program(&mut self.ebpf, name)?;
+        program.detach(link).map_err(|source| program_error("detach", name, source))
+    }
+
+    /// Which form of `sys_enter` this kernel took.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// Takes a free slot; nothing is recorded into it yet.
+    ///
+    /// # Errors
+    /// When no slot is free.
+    pub fn reserve(&mut self, flags: u32) -> Result<SlotId, KernelError> {
+        let slot = self.free.pop(0).map_err(|_| KernelError::NoSlot)?;
+        self.slots.set(slot, Value(Slot { flags, starts: 0 }), 0).map_err(|source| map_error("SLOT", source))?;
+        Ok(SlotId(slot))
+    }
+
+    /// Records a cgroup and everything below it into a slot, from this instant.
+    ///
+    /// # Errors
+    /// When the map is full.
+    pub fn watch(&mut self, slot: SlotId, cgroup: u64, started: bool) -> Result<(), KernelError> {
+        let entry = common::Cgroup { slot: slot.0, started: u32::from(started) };
+        self.keys.insert(cgroup, Value(entry), 0).map_err(|source| map_error("KEYS", source))?;
+        self.generation.bump();
+        Ok(())
+    }
+
+    /// The same, unless the kernel has just given the cgroup a slot: then that one stays, and `slot` is given back.
+    ///
+    /// # Errors
+    /// When the map is full.
+    pub fn watch_unless_recorded(&mut self, slot: SlotId, cgroup: u64) -> Result<(), KernelError> {
+        let entry = common::Cgroup { slot: slot.0, started: 0 };
+        match self.keys.insert(cgroup, Value(entry), BPF_NOEXIST) {
+            Ok(()) => {
+                self.generation.bump();
+                Ok(())
+            }
+            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => {
+                self.free.push(slot.0, 0).map_err(|source| map_error("FREE", source))
+            }
+            Err(source) => Err(map_error("KEYS", source)),
+        }
+    }
+
+    /// Stops recording the given cgroups, empties the slot and gives it back.
+    ///
+    /// # Errors
+    /// When a map refuses.
+    pub fn release(&mut self, slot: SlotId) -> Result<(), KernelError> {
+        for (id, _) in self.cgroups(slot) {
+            let ignored = common::Cgroup { slot: common::NO_SLOT, started: 0 };
+            self.keys.insert(id, Value(ignored), 0).map_err(|source| map_error("KEYS", source))?;
+        }
+        self.generation.bump();
+        self.settle();
+        self.clear(slot)?;
+        self.slots.set(slot.0, Value(Slot::default()), 0).map_err(|source| map_error("SLOT", source))?;
+        self.free.push(slot.0, 0).map_err(|source| map_error("FREE", source))
+    }
+
+    /// Forgets the calls of a slot; what it watches stays.
+    ///
+    /// # Errors
+    /// When a map refuses.
+    pub fn clear(&mut self, slot: SlotId) -> Result<(), KernelError> {
+        for phase in 0..PHASES {
+            self.blocks.set(slot.0 * PHASES + phase, Value([0; BLOCK]), 0).map_err(|source| map_error("BLOCKS", source))?;
+        }
+        let unknown: Vec<_> = self.unknown.keys().flatten().filter(|key| key.0.slot == slot.0).collect();
+        for key in unknown {
+            let _ = self.unknown.remove(&key);
+        }
+        let denied: Vec<_> = self.denied.keys().flatten().filter(|key| key.0.slot == slot.0).collect();
+        for key in denied {
+            let _ = self.denied.remove(&key);
+        }
+        let entered: Vec<_> = self.entered.iter().flatten().filter(|(_, value)| value.0.slot == slot.0).map(|(key, _)| key).collect();
+        for key in entered {
+            let _ = self.entered.remove(&key);
+        }
+        Ok(())
+    }
+
+    /// Waits until no program runs that began before.
+    fn settle(&self) {
+        // SAFETY: no memory is passed. MEMBARRIER_CMD_GLOBAL waits for an RCU grace period (4.3+).
+        let _ = unsafe { libc::syscall(libc::SYS_membarrier, 1, 0, 0) };
+    }
+
+    /// Counts an existing cgroup as new: for one that was made before anything ran in it.
+    ///
+    /// # Errors
+    /// When the map refuses.
+    pub fn count_as_new(&mut self, cgroup: u64) -> Result<(), KernelError> {
+        self.made.insert(cgroup, 1, 0).map_err(|source| map_error("MADE", source))?;
+        self.generation.bump();
+        Ok(())
+    }
+
+    /// From now on every new cgroup gets a slot of its own at its first call.
+    ///
+    /// # Errors
+    /// When the program does not attach.
+    pub fn record_new(&mut self, on: bool) -> Result<(), KernelError> {
+        match (on, self.mkdir_link.take()) {
+            (true, None) => self.mkdir_link = Some(self.attach_raw("cgroup_mkdir", "cgroup_mkdir")?),
+            (true, link) => self.mkdir_link = link,
+            (false, Some(link)) => self.detach_raw("cgroup_mkdir", link)?,
+            (false, None) => {}
+        }
+        self.record_new.set(0, u32::from(on), 0).map_err(|source| map_error("RECORD_NEW", source))?;
+        self.generation.bump();
+        self.settle();
+        Ok(())
+    }
+
+    /// Attaches or detaches what finds denied calls: exits without an enter. `inside` lists the threads that are in a
+    /// call already.
+    ///
+    /// # Errors
+    /// When a program does not attach.
+    pub fn watch_denials(&mut self, on: bool, inside: impl IntoIterator<Item = u32>) -> Result<(), KernelError> {
+        match (on, self.denials.take()) {
+            (true, None) => {
+                let enter = self.attach_raw("inside", "sys_enter")?;
+                for thread in inside {
+                    self.inside.insert(thread, 1, 0).map_err(|source| map_error("INSIDE", source))?;
+                }
+                let exit = self.attach_raw("sys_exit", "sys_exit")?;
+                self.denials = Some([enter, exit]);
+            }
+            (true, links) => self.denials = links,
+            (false, Some([enter, exit])) => {
+                self.detach_raw("sys_exit", exit)?;
+                self.detach_raw("inside", enter)?;
+            }
+            (false, None) => {}
+        }
+        Ok(())
+    }
+
+    /// Gives a process a phase, as if it had been seen.
+    ///
+    /// # Errors
+    /// When the map is full.
+    pub fn set_process(&mut self, tgid: u32, process: Process) -> Result<(), KernelError> {
+        self.tasks.insert(tgid, Value(process), 0).map_err(|source| map_error("TASKS", source))
+    }
+
+    /// What every task is blocked in, by the `tasks` iterator.
+    ///
+    /// # Errors
+    /// When the kernel has no such iterator (5.8, 5.15 for registers).
+    pub fn blocked(&mut self) -> Result<Vec<Blocked>, KernelError> {
+        let btf = self.btf.as_ref().ok_or(KernelError::Foreign { name: "BTF" })?;
+        let program: &mut Iter = program(&mut self.ebpf, "tasks")?;
+        if program.fd().is_err() {
+            program.load("task", btf).map_err(|source| program_error("load", "tasks", source))?;
+        }
+        let link = program.attach().map_err(|source| program_error("attach", "tasks", source))?;
+        let link = program.take_link(link).map_err(|source| program_error("attach", "tasks", source))?;
+        let io = |source| KernelError::Io { action: "reading the tasks iterator", source };
+        let mut file = link.into_file().map_err(|error| io(io::Error::other(error)))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(io)?;
+        Ok(bytes.chunks_exact(size_of::<Blocked>()).map(value).collect())
+    }
+
+    /// The cgroups of a slot, with whether something started there.
+    #[must_use]
+    pub fn cgroups(&self, slot: SlotId) -> Vec<(u64, bool)> {
+        self.keys.iter().flatten().filter(|(_, value)| value.0.slot == slot.0).map(|(id, value)| (id, value.0.started != 0)).collect()
+    }
+
+    /// Every recorded cgroup with its slot.
+    #[must_use]
+    pub fn recorded(&self) -> Vec<(u64, SlotId)> {
+        self.keys.iter().flatten().filter(|(_, value)| value.0.slot != common::NO_SLOT).map(|(id, value)| (id, SlotId(value.0.slot))).collect()
+    }
+
+    /// A slot's flags and starts.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn slot(&self, slot: SlotId) -> Result<Slot, KernelError> {
+        self.slots.get(&slot.0, 0).map(|value| value.0).map_err(|source| map_error("SLOT", source))
+    }
+
+    /// The bytes of one phase.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn block(&self, slot: SlotId, phase: u32) -> Result<[u8; BLOCK], KernelError> {
+        self.blocks.get(&(slot.0 * PHASES + phase), 0).map(|value| value.0).map_err(|source| map_error("BLOCKS", source))
+    }
+
+    /// Numbers out of range.
+    #[must_use]
+    pub fn unknown(&self, slot: SlotId) -> Vec<(UnknownKey, Counted)> {
+        self.unknown.iter().flatten().map(|(key, value)| (key.0, value.0)).filter(|(key, _)| key.slot == slot.0).collect()
+    }
+
+    /// Denied calls.
+    #[must_use]
+    pub fn denied(&self, slot: SlotId) -> Vec<(DeniedKey, Counted)> {
+        self.denied.iter().flatten().map(|(key, value)| (key.0, value.0)).filter(|(key, _)| key.slot == slot.0).collect()
+    }
+
+    /// Processes that entered and of whose line nobody has executed anything.
+    #[must_use]
+    pub fn entered(&self, slot: SlotId) -> Vec<Entered> {
+        self.entered.iter().flatten().map(|(_, value)| value.0).filter(|entered| entered.slot == slot.0).collect()
+    }
+
+    /// A counter, summed over CPUs.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn stat(&self, stat: Stat) -> Result<u64, KernelError> {
+        let values = self.stats.get(&(stat as u32), 0).map_err(|source| map_error("STATS", source))?;
+        Ok(values.iter().sum())
+    }
+
+    /// Runs that the kernel skipped because the program was running on that CPU already (5.12+), over all programs.
+    /// aya 0.14 does not expose the figure; fdinfo does.
+    #[must_use]
+    pub fn recursion_misses(&self) -> u64 {
+        let fds = self.ebpf.programs().filter_map(|(_, program)| program.fd().ok());
+        let misses = |fd: &aya::programs::ProgramFd| {
+            let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
+            info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse::<u64>().ok()
+        };
+        fds.filter_map(misses).sum()
+    }
+
+    /// Instructions that the verifier saw in each loaded program (5.16+).
+    #[must_use]
+    pub fn verified_instructions(&self) -> Vec<(String, u32)> {
+        let count = |(name, program): (&str, &aya::programs::Program)| Some((name.to_owned(), program.info().ok()?.verified_instruction_count()?));
+        self.ebpf.programs().filter_map(count).collect()
+    }
+
+    /// Readable when there are events.
+    #[must_use]
+    pub fn events_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the ring buffer lives as long as `self`.
+        unsafe { BorrowedFd::borrow_raw(self.events.as_raw_fd()) }
+    }
+
+    /// The next event.
+    pub fn next_event(&mut self) -> Option<Event> {
+        loop {
+            let item = self.events.next()?;
+            let bytes: &[u8] = &item;
+            let kind = bytes.get(..4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_ne_bytes);
+            let fits = |size| bytes.len() >= size;
+            match kind {
+                event::SIGHTING if fits(size_of::<Sighting>()) => return Some(Event::Sighting(value(bytes))),
+                event::EXEC if fits(size_of::<Text>()) => return Some(Event::Exec(value(bytes))),
+                event::MKDIR if fits(size_of::<Text>()) => return Some(Event::Mkdir(value(bytes))),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Program and tracepoint of what every recording needs.
+const LIFECYCLE: [(&str, &str); 4] = [
+    ("cgroup_attach", "cgroup_attach_task"),
+    ("process_fork", "sched_process_fork"),
+    ("process_exec", "sched_process_exec"),
+    ("process_exit", "sched_process_exit"),
+];
+
+fn offsets(btf: &KernelBtf) -> Result<Vec<(&'static str, u32)>, BtfError> {
+    let first = |structure: &str, members: &[&str]| {
+        let mut found = Err(BtfError::Missing { structure: structure.to_owned(), member: members.join(" or ") });
+        for member in members.iter().rev() {
+            found = btf.offset(structure, member).or(found);
+        }
+        found
+    };
+    OFFSETS.iter().map(|(global, structure, members)| Ok((*global, first(structure, members)?))).collect()
+}
+
+/// A contract value at the front of `bytes`, which must be long enough.
+fn value<T: Copy>(bytes: &[u8]) -> T {
+    assert!(bytes.len() >= size_of::<T>(), "a message of the ring is shorter than its kind");
+    // SAFETY: long enough, and any bits are a value of the contract's types (integers and arrays of them).
+    unsafe { bytes.as_ptr().cast::<T>().read_unaligned() }
+}
+
+fn take<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError> {
+    let map = ebpf.take_map(name).ok_or(KernelError::Foreign { name })?;
+    T::try_from(map).map_err(|source| map_error(name, source))
+}
+
+fn program<'a, T>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, KernelError>
+where
+    &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+{
+    let program = ebpf.program_mut(name).ok_or(KernelError::Foreign { name })?;
+    program.try_into().map_err(|source| program_error("load", name, source))
+}
+
+fn map_error(map: &'static str, source: MapError) -> KernelError {
+    KernelError::Map { map, source: Box::new(source) }
+}
+
+fn program_error(action: &'static str, program: &'static str, source: ProgramError) -> KernelError {
+    KernelError::Program { action, program, source: Box::new(source) }
+}
+
+/// EPERM of the first map means that BPF is refused as a whole.
+fn refused(error: EbpfError) -> KernelError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(inner) = cause {
+        if inner.downcast_ref::<io::Error>().is_some_and(|io| io.raw_os_error() == Some(libc::EPERM)) {
+            return KernelError::NoPrivilege(Box::new(error));
+        }
+        cause = inner.source();
+    }
+    KernelError::Load(Box::new(error))
+}
+
+/// A word of a map, mapped: both sides add to it atomically.
+struct Word {
+    at: NonNull<AtomicU64>,
+    length: usize,
+    /// Keeps the map.
+    _fd: OwnedFd,
+}
+
+// SAFETY: the mapping belongs to the value and is only used atomically.
+unsafe impl Send for Word {}
+
+impl Word {
+    fn map(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, KernelError> {
+        let Some(Map::Array(map)) = ebpf.map(name) else { return Err(KernelError::Foreign { name }) };
+        let io = || KernelError::Io { action: "mapping the generation word", source: io::Error::last_os_error() };
+        // SAFETY: duplicates a valid descriptor.
+        let fd = unsafe { libc::fcntl(map.fd().as_fd().as_raw_fd(), libc::F_DUPFD_CLOEXEC, 0) };
+        if fd < 0 {
+            return Err(io());
+        }
+        // SAFETY: a fresh descriptor that nobody else owns.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: no argument is a pointer.
+        let length = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+        // SAFETY: a new mapping of the array's first page, where its one value lies (BPF_F_MMAPABLE, 5.5+).
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd.as_raw_fd(), 0) };
+        let at = NonNull::new(at).filter(|at| at.as_ptr() != libc::MAP_FAILED).ok_or_else(io)?;
+        Ok(Self { at: at.cast(), length, _fd: fd })
+    }
+
+    fn bump(&self) {
+        // SAFETY: mapped for as long as `self` lives.
+        unsafe { self.at.as_ref() }.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Word {
+    fn drop(&mut self) {
+        // SAFETY: what `map` mapped, once.
+        let _ = unsafe { libc::munmap(self.at.as_ptr().cast(), self.length) };
+    }
+}

@@ -1,0 +1,81 @@
+//! `config.json` of an OCI bundle: the hooks and the filter.
+
+use serde::Deserialize;
+use std::{fs, path::Path};
+
+/// Larger files are not read: a config.json is some ten kilobytes.
+const LIMIT: u64 = 16 << 20;
+
+/// The parts of an OCI config that a recording needs.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Bundle {
+    hooks: Hooks,
+    linux: Linux,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Hooks {
+    create_container: Vec<Hook>,
+    start_container: Vec<Hook>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Hook {
+    path: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Linux {
+    seccomp: Option<Seccomp>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Seccomp {
+    default_action: String,
+    syscalls: Vec<Rule>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Rule {
+    action: String,
+}
+
+impl Bundle {
+    /// Reads `config.json` of a bundle folder; `None` when there is none that can be read.
+    #[must_use]
+    pub fn read(folder: &Path) -> Option<Self> {
+        let path = folder.join("config.json");
+        let small = fs::metadata(&path).ok()?.len() <= LIMIT;
+        if !small {
+            return None;
+        }
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    }
+
+    /// Is `file` one of the createContainer hooks, which run before the filter?
+    #[must_use]
+    pub fn is_create_container_hook(&self, file: &str) -> bool {
+        self.hooks.create_container.iter().any(|hook| hook.path == file)
+    }
+
+    /// Has it startContainer hooks? The runtime forks them under the filter.
+    #[must_use]
+    pub fn has_start_container_hooks(&self) -> bool {
+        !self.hooks.start_container.is_empty()
+    }
+
+    /// Does its filter, if it has one, let every call happen?
+    #[must_use]
+    pub fn allows_everything(&self) -> bool {
+        let lets = |action: &str| matches!(action, "SCMP_ACT_ALLOW" | "SCMP_ACT_LOG");
+        self.linux.seccomp.as_ref().is_none_or(|seccomp| {
+            lets(&seccomp.default_action)
+                && seccomp.syscalls.iter().all(|rule| lets(&rule.action))
+        })
+    }
+}
