@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::process::{self, Run};
 use crate::steps::{self, Step};
-use crate::{bpf, places, setup, test};
+use crate::{bpf, codegen, places, setup, test};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -25,6 +25,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "fmt-ebpf",
             test::cargo().dir(&programs).args(["fmt", "--check"]),
         ),
+        Step::work("codegen", "cargo xtask codegen --check", || {
+            codegen::run(true)
+        }),
         Step::work("tools", "cargo xtask setup", || setup::tools().map(drop)),
         Step::command(
             "clippy",

@@ -30,28 +30,8 @@ pub(crate) fn build() -> Result<PathBuf> {
             "SECCAST_SKIP_EBPF=1 leaves the eBPF object out, and the distributed binary needs it; unset it"
         );
     }
-    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    // Through --config and an explicit target, not RUSTFLAGS: build scripts and macros stay dynamic, and nothing else is rebuilt.
-    let flags = format!("target.{triple}.rustflags=['-C', 'target-feature=+crt-static']");
-    let build = Run::new("cargo").args([
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "seccast",
-        "--target",
-        &triple,
-        "--config",
-        &flags,
-    ]);
-    build
-        .dir(places::root())
-        .limit(Duration::from_secs(1800))
-        .run()?;
-
-    let target = places::target()?;
-    let built = target.join(&triple).join("release/seccast");
-    let dist = target.join("dist");
+    let built = static_build("seccast", &["--release"])?;
+    let dist = places::target()?.join("dist");
     std::fs::create_dir_all(&dist)
         .with_context(|| format!("failed to make the folder {}", dist.display()))?;
     // Copied beside and renamed, so that a copy which is running is not disturbed.
@@ -66,4 +46,32 @@ pub(crate) fn build() -> Result<PathBuf> {
         )
     })?;
     Ok(binary)
+}
+
+/// Builds one package of the workspace as a static program and returns its path.
+pub(crate) fn static_build(package: &str, options: &[&str]) -> Result<PathBuf> {
+    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    // Through --config and an explicit target, not RUSTFLAGS: build scripts and macros stay dynamic, and nothing else is rebuilt.
+    let flags = format!("target.{triple}.rustflags=['-C', 'target-feature=+crt-static']");
+    let build = Run::new("cargo").args([
+        "build",
+        "--locked",
+        "--package",
+        package,
+        "--target",
+        &triple,
+        "--config",
+        &flags,
+    ]);
+    build
+        .args(options)
+        .dir(places::root())
+        .limit(Duration::from_secs(1800))
+        .run()?;
+    let profile = if options.contains(&"--release") {
+        "release"
+    } else {
+        "debug"
+    };
+    Ok(places::target()?.join(&triple).join(profile).join(package))
 }

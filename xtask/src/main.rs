@@ -2,12 +2,16 @@
 
 mod bpf;
 mod ci;
+mod codegen;
 mod dist;
+mod guest;
 mod places;
 mod process;
+mod redis;
 mod setup;
 mod steps;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -32,8 +36,34 @@ enum Verb {
     Dist,
     /// Set up, build and run every test.
     Test(test::Args),
+    /// Boot Debian 12's kernel with nothing but cgroup2: record exactly, enforce redis.
+    Vm(vm::Args),
+    /// What runs inside that machine.
+    #[command(hide = true)]
+    Guest,
+    /// Write the files that are made from other files.
+    Codegen(Codegen),
     /// All that a change must pass, cheapest first.
     Ci(ci::Args),
+}
+
+#[derive(clap::Args)]
+struct Codegen {
+    /// Write nothing; fail when a file is not current.
+    #[arg(long, conflicts_with = "refresh")]
+    check: bool,
+    /// Renew the committed data from the packages in this folder (xtask/data/README.md says which).
+    #[arg(long, value_name = "FOLDER")]
+    refresh: Option<std::path::PathBuf>,
+}
+
+impl Codegen {
+    fn run(&self) -> anyhow::Result<()> {
+        match &self.refresh {
+            Some(folder) => codegen::refresh(folder),
+            None => codegen::run(self.check),
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -42,6 +72,9 @@ fn main() -> ExitCode {
         Verb::Setup(args) => setup::run(&args),
         Verb::Dist => dist::run(),
         Verb::Test(args) => test::run(&args),
+        Verb::Vm(args) => vm::run(&args),
+        Verb::Guest => guest::run(),
+        Verb::Codegen(args) => args.run(),
         Verb::Ci(args) => ci::run(&args),
     });
     match done {

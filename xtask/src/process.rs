@@ -151,6 +151,15 @@ impl Run {
 
     /// Runs it and returns what it wrote to stdout; stderr is shown only when it fails.
     pub(crate) fn stdout(&self) -> Result<String> {
+        self.captured().map(|(out, _)| out)
+    }
+
+    /// Runs it and returns what it wrote to stderr.
+    pub(crate) fn stderr(&self) -> Result<String> {
+        self.captured().map(|(_, err)| err)
+    }
+
+    fn captured(&self) -> Result<(String, String)> {
         let mut child = self.spawn(Stdio::piped(), Stdio::piped())?;
         let out = drain(child.stdout.take());
         let err = drain(child.stderr.take());
@@ -168,7 +177,7 @@ impl Run {
                 if said.is_empty() { "" } else { "\n" }
             );
         }
-        Ok(out)
+        Ok((out, err))
     }
 
     fn spawn(&self, out: Stdio, err: Stdio) -> Result<Child> {

@@ -120,7 +120,6 @@ const VM: &[Need] = &[
         Command("mkfs.ext4"),
         "makes the disk of the machine",
     ),
-    need("kmod", Command("modprobe"), "reads module dependencies"),
 ];
 
 pub(crate) fn run(args: &Args) -> Result<()> {

@@ -1,0 +1,188 @@
+//! The closed loop on a real server: Debian's redis in a container is recorded under load, its profile is written, and
+//! the same container runs under that profile with the same load.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use seccast_rig::cgroup::Scope;
+use seccast_rig::{Bundle, Container, Runtime, load};
+
+use crate::process::{Run, check_interrupted};
+
+/// How long the recorder may take to be armed, and to write its files once the container has ended.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the loop needs and where it writes.
+pub(crate) struct Loop<'a> {
+    /// The binary.
+    pub(crate) seccast: &'a Path,
+    /// The folder of its files.
+    pub(crate) folder: &'a Path,
+    /// Holds the containers' cgroups.
+    pub(crate) scope: &'a Scope,
+    /// How many requests each test of redis-benchmark makes.
+    pub(crate) requests: u32,
+}
+
+impl Loop<'_> {
+    pub(crate) fn observation(&self) -> PathBuf {
+        self.folder.join("observation.json")
+    }
+
+    pub(crate) fn profile(&self) -> PathBuf {
+        self.folder.join("profile.json")
+    }
+
+    /// Records the container from its first instruction to its end, under a filter that allows everything.
+    /// Returns what the recorder said.
+    pub(crate) fn record(&self) -> Result<String> {
+        let name = "seccast-demo-recorded";
+        let audit = self.folder.join("audit.json");
+        self.seccast()
+            .args(["generate", "--audit", "-o"])
+            .arg(&audit)
+            .quiet()?;
+        let mut container = self.container(name, &audit)?;
+        let recorder = Recorder::start(
+            Command::new(self.seccast)
+                .args(["record", "--container", name, "--wait=60s", "--observation"])
+                .arg(self.observation()),
+        )?;
+        self.serve(&mut container)?;
+        recorder.finish()
+    }
+
+    /// Writes the profile and the report beside it. Returns what was said.
+    pub(crate) fn generate(&self) -> Result<String> {
+        self.seccast()
+            .arg("generate")
+            .arg(self.observation())
+            .arg("-o")
+            .arg(self.profile())
+            .stderr()
+    }
+
+    /// Starts the container again, under its profile, and puts it under the same load.
+    pub(crate) fn enforce(&self) -> Result<()> {
+        let mut container = self.container("seccast-demo-enforced", &self.profile())?;
+        self.serve(&mut container)
+    }
+
+    fn serve(&self, container: &mut Container) -> Result<()> {
+        container.run_detached()?;
+        let pid = container.pid()?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))
+            .with_context(|| format!("failed to read the status of process {pid}"))?;
+        let filtered = status
+            .lines()
+            .any(|line| line.split_whitespace().eq(["Seccomp:", "2"]));
+        if !filtered {
+            bail!("{} runs without a filter", container.name());
+        }
+        check_interrupted()?;
+        load::redis(container, self.requests)
+            .with_context(|| format!("the load on {} failed", container.name()))
+    }
+
+    fn container(&self, name: &str, profile: &Path) -> Result<Container> {
+        let text =
+            File::open(profile).with_context(|| format!("failed to open {}", profile.display()))?;
+        let seccomp = serde_json::from_reader(BufReader::new(text))
+            .with_context(|| format!("{} is not JSON", profile.display()))?;
+        let bundle: Bundle = load::redis_bundle()?
+            .seccomp(seccomp)
+            .cgroups_path(self.scope.child(name));
+        Container::new(name, &bundle, &Runtime::runc()?)
+    }
+
+    fn seccast(&self) -> Run {
+        Run::new(self.seccast)
+    }
+}
+
+/// A running `seccast record`; ended when dropped before it has finished.
+pub(crate) struct Recorder {
+    child: Child,
+    lines: Receiver<String>,
+    said: String,
+}
+
+impl Recorder {
+    /// Starts it and returns when nothing can be missed any more.
+    pub(crate) fn start(command: &mut Command) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("failed to start seccast")?;
+        let stderr = child.stderr.take().context("no standard error")?;
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            BufReader::new(stderr)
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
+        });
+        let mut recorder = Self {
+            child,
+            lines,
+            said: String::new(),
+        };
+        if !recorder.read_until(|line| line.starts_with("armed"))? {
+            bail!(
+                "`seccast record` ended before it was armed:\n{}",
+                recorder.said
+            );
+        }
+        Ok(recorder)
+    }
+
+    /// Waits for its end, which follows the container's, and returns what it said.
+    pub(crate) fn finish(mut self) -> Result<String> {
+        self.read_until(|_| false)?;
+        // Its standard error is closed: it ends now.
+        let status = self.child.wait().context("failed to wait for seccast")?;
+        if !status.success() {
+            bail!("`seccast record` failed: {status}\n{}", self.said);
+        }
+        Ok(std::mem::take(&mut self.said))
+    }
+
+    /// Reads to the line that is wanted (true) or to the end (false).
+    fn read_until(&mut self, wanted: impl Fn(&str) -> bool) -> Result<bool> {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            check_interrupted()?;
+            match self.lines.recv_timeout(Duration::from_millis(100)) {
+                Ok(line) => {
+                    self.said.push_str(&line);
+                    self.said.push('\n');
+                    if wanted(&line) {
+                        return Ok(true);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(false),
+            }
+        }
+        bail!(
+            "`seccast record` said nothing for {} s; before that:\n{}",
+            PATIENCE.as_secs(),
+            self.said
+        )
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        // Both fail when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
