@@ -67,6 +67,8 @@ pub fn generate(observations: &[Observation], policy: &Policy) -> Result<Generat
             .cloned()
             .collect()
     };
+    let mut denied = seen.denied;
+    denied.retain(|name, _| !syscalls.contains_key(name));
     let profile = Profile::allowing(
         syscalls.keys().cloned().collect(),
         architectures
@@ -81,7 +83,7 @@ pub fn generate(observations: &[Observation], policy: &Policy) -> Result<Generat
         architectures,
         syscalls,
         unknown: seen.unknown,
-        denied: seen.denied,
+        denied,
         no_new_privs_saves,
         comparison: None,
         diagnostics: Vec::new(),
@@ -274,7 +276,6 @@ impl Seen {
                 }
             }
         }
-        denied.retain(|name, _| !calls.contains_key(name));
         let owned = |firsts: Firsts<'_>| -> BTreeMap<String, BTreeMap<(Arch, Part), Sighted>> {
             firsts
                 .into_iter()
@@ -440,15 +441,17 @@ fn allowed(
                 }
                 *fired = true;
                 changed = true;
+                // Of two calls that stand in for each other, the recorded one does not owe its place to the other.
+                let derived = rule.when.is_some_and(|name| !seen.calls.contains_key(name));
                 for name in rule.add {
-                    add(
-                        name,
-                        Origin::Closure {
+                    if !(derived && seen.calls.contains_key(*name)) {
+                        let origin = Origin::Closure {
                             from: rule.when,
                             why: rule.why,
                             source: rule.source,
-                        },
-                    );
+                        };
+                        add(name, origin);
+                    }
                     reached.insert(name);
                 }
             }
@@ -518,7 +521,7 @@ fn diagnose(inputs: &Inputs<'_>, report: &Report) -> Vec<Diagnostic> {
     }
 
     if report.architectures.len() > 1 {
-        let mut one_only: BTreeMap<Arch, Vec<&str>> = BTreeMap::new();
+        let mut seen_by: BTreeMap<Vec<&str>, Vec<&str>> = BTreeMap::new();
         for (name, origins) in &report.syscalls {
             let by: BTreeSet<Arch> = origins
                 .iter()
@@ -527,20 +530,21 @@ fn diagnose(inputs: &Inputs<'_>, report: &Report) -> Vec<Diagnostic> {
                     _ => None,
                 })
                 .collect();
-            let elsewhere = report
-                .architectures
-                .keys()
-                .any(|arch| !by.contains(arch) && syscall::nr(*arch, name).is_some());
-            if let (Some(arch), 1, true) = (by.first(), by.len(), elsewhere) {
-                one_only.entry(*arch).or_default().push(name);
+            let elsewhere = |arch: &Arch| !by.contains(arch) && syscall::nr(*arch, name).is_some();
+            if !by.is_empty() && report.architectures.keys().any(elsewhere) {
+                seen_by
+                    .entry(by.iter().map(|arch| arch.name()).collect())
+                    .or_default()
+                    .push(name);
             }
         }
-        for (arch, names) in one_only {
+        for (arches, names) in seen_by {
             find(
                 "SC0003",
                 Severity::Warning,
                 format!(
-                    "seen by {arch} only, allowed on every listed architecture: {}",
+                    "seen by {} only, allowed on every listed architecture: {}",
+                    arches.join(" and "),
                     list(&names)
                 ),
                 Some(
@@ -667,5 +671,657 @@ fn list<T: AsRef<str>>(names: &[T]) -> String {
         shown.join(", ")
     } else {
         format!("{} and {more} more", shown.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observation::{Backend, Caller, EnteredProcess, Machine, Target, UnknownNr};
+    use crate::policy::Runtime;
+
+    fn empty(id: u8) -> Observation {
+        Observation {
+            recording_id: format!("{id:032x}"),
+            tool_version: "0.1.0".to_owned(),
+            backend: Backend::Ebpf,
+            target: Target {
+                runtime: Some("runc".to_owned()),
+                ..Target::default()
+            },
+            machine: Machine {
+                kernel: "6.12.0".to_owned(),
+                arch: Arch::X86_64,
+                libc: None,
+                extra: BTreeMap::new(),
+            },
+            started_ns: 1_000,
+            ended_ns: 2_000,
+            calls: BTreeMap::new(),
+            denied: BTreeMap::new(),
+            blocked_at_attach: BTreeMap::new(),
+            unknown: Vec::new(),
+            losses: BTreeMap::new(),
+            explanations_lost: 0,
+            started_late_ns: None,
+            filtered: false,
+            own_filter: false,
+            entered: Vec::new(),
+            entered_count: 0,
+            entered_as: None,
+            start_container_hooks: false,
+            extra: BTreeMap::new(),
+        }
+    }
+
+    fn sightings(names: &[&str]) -> BTreeMap<String, Sighting> {
+        let caller = Caller {
+            pid: 7,
+            comm: "app".to_owned(),
+            exe: Some("/bin/app".to_owned()),
+            extra: BTreeMap::new(),
+        };
+        let sighting = |at| Sighting {
+            first_ns: Some(at),
+            caller: Some(caller.clone()),
+            extra: BTreeMap::new(),
+        };
+        names
+            .iter()
+            .zip(1..)
+            .map(|(name, at)| ((*name).to_owned(), sighting(at * 100)))
+            .collect()
+    }
+
+    fn with(id: u8, calls: &[(Arch, Phase, &[&str])]) -> Observation {
+        let calls = calls
+            .iter()
+            .map(|(arch, phase, names)| ((*arch, *phase), sightings(names)))
+            .collect();
+        Observation { calls, ..empty(id) }
+    }
+
+    fn app(id: u8, names: &[&str]) -> Observation {
+        with(id, &[(Arch::X86_64, Phase::App, names)])
+    }
+
+    /// Nothing but what was recorded.
+    fn bare() -> Policy {
+        Policy {
+            core: false,
+            base: false,
+            closure: false,
+            ..Policy::default()
+        }
+    }
+
+    fn names(generated: &Generated) -> Vec<&str> {
+        generated.profile.allowed_names().into_iter().collect()
+    }
+
+    fn arches(generated: &Generated) -> Vec<&str> {
+        generated
+            .profile
+            .architectures
+            .iter()
+            .map(|arch| arch.name())
+            .collect()
+    }
+
+    fn codes(generated: &Generated) -> Vec<&str> {
+        generated
+            .diagnostics
+            .iter()
+            .map(|finding| finding.code)
+            .collect()
+    }
+
+    #[test]
+    fn phases_decide_what_belongs_into_the_profile() {
+        let mut observation = with(
+            1,
+            &[
+                (Arch::X86_64, Phase::Runtime, &["mount"]),
+                (Arch::X86_64, Phase::Hook, &["bpf"]),
+                (Arch::X86_64, Phase::App, &["read"]),
+                (Arch::X86_64, Phase::Exec, &["kill"]),
+                (Arch::X86_64, Phase::Entered, &["write"]),
+            ],
+        );
+        observation
+            .blocked_at_attach
+            .insert(Arch::X86_64, sightings(&["pause"]));
+        observation
+            .denied
+            .insert((Arch::X86_64, Phase::App), sightings(&["acct"]));
+        observation
+            .denied
+            .insert((Arch::X86_64, Phase::Runtime), sightings(&["swapon"]));
+        let decided = |entered_as| Observation {
+            entered_as,
+            ..observation.clone()
+        };
+        let cases = [
+            (bare(), None, vec!["kill", "pause", "read"]),
+            (
+                bare(),
+                Some(EnteredAs::Runtime),
+                vec!["kill", "pause", "read"],
+            ),
+            (
+                bare(),
+                Some(EnteredAs::App),
+                vec!["kill", "pause", "read", "write"],
+            ),
+            (
+                Policy {
+                    include_exec: false,
+                    ..bare()
+                },
+                None,
+                vec!["pause", "read"],
+            ),
+            (
+                Policy {
+                    include_denied: true,
+                    ..bare()
+                },
+                None,
+                vec!["acct", "kill", "pause", "read"],
+            ),
+        ];
+        for (policy, entered_as, expect) in cases {
+            let generated = generate(&[decided(entered_as)], &policy).unwrap();
+            assert_eq!(names(&generated), expect, "{policy:?} {entered_as:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_observation_is_an_error() {
+        let runtime_only = with(
+            1,
+            &[
+                (Arch::X86_64, Phase::Runtime, &["mount"]),
+                (Arch::X86_64, Phase::Hook, &["read"]),
+            ],
+        );
+        let exec_only = with(2, &[(Arch::X86_64, Phase::Exec, &["read"])]);
+        let no_exec = Policy {
+            include_exec: false,
+            ..Policy::default()
+        };
+        assert!(matches!(
+            generate(&[], &Policy::default()),
+            Err(GenerateError::Empty)
+        ));
+        assert!(matches!(
+            generate(&[empty(1)], &Policy::default()),
+            Err(GenerateError::Empty)
+        ));
+        assert!(matches!(
+            generate(&[runtime_only], &Policy::default()),
+            Err(GenerateError::Empty)
+        ));
+        assert!(matches!(
+            generate(std::slice::from_ref(&exec_only), &no_exec),
+            Err(GenerateError::Empty)
+        ));
+        assert!(generate(&[exec_only], &Policy::default()).is_ok());
+    }
+
+    #[test]
+    fn the_core_follows_the_architectures() {
+        let policy = Policy {
+            core: true,
+            ..bare()
+        };
+        let x86_64 = generate(&[app(1, &["read"])], &policy).unwrap();
+        assert_eq!(
+            names(&x86_64),
+            [
+                "arch_prctl",
+                "execve",
+                "exit",
+                "exit_group",
+                "read",
+                "restart_syscall",
+                "rseq",
+                "rt_sigprocmask",
+                "rt_sigreturn",
+                "set_robust_list"
+            ]
+        );
+        let i386 = generate(&[with(1, &[(Arch::X86, Phase::App, &["read"])])], &policy).unwrap();
+        assert!(names(&i386).contains(&"sigreturn"));
+        let mut arm = app(1, &[]);
+        arm.machine.arch = Arch::Aarch64;
+        arm.calls
+            .insert((Arch::Aarch64, Phase::App), sightings(&["read"]));
+        let arm = generate(&[arm], &policy).unwrap();
+        assert!(!names(&arm).contains(&"arch_prctl"));
+        assert_eq!(arches(&arm), ["SCMP_ARCH_AARCH64"]);
+    }
+
+    #[test]
+    fn architectures_are_the_native_one_and_those_seen() {
+        let cases: [(&[(Arch, Phase, &[&str])], &[&str]); 4] = [
+            (
+                &[(Arch::X86_64, Phase::App, &["read"])],
+                &["SCMP_ARCH_X86_64"],
+            ),
+            (
+                &[(Arch::X86, Phase::App, &["read"])],
+                &["SCMP_ARCH_X86", "SCMP_ARCH_X86_64"],
+            ),
+            (
+                &[
+                    (Arch::X86_64, Phase::App, &["read"]),
+                    (Arch::X32, Phase::Exec, &["read"]),
+                ],
+                &["SCMP_ARCH_X32", "SCMP_ARCH_X86_64"],
+            ),
+            // The runtime's ABI does not count.
+            (
+                &[
+                    (Arch::X86_64, Phase::App, &["read"]),
+                    (Arch::X86, Phase::Runtime, &["read"]),
+                ],
+                &["SCMP_ARCH_X86_64"],
+            ),
+        ];
+        for (calls, expect) in cases {
+            assert_eq!(
+                arches(&generate(&[with(1, calls)], &bare()).unwrap()),
+                expect
+            );
+        }
+        let mut blocked = app(1, &["read"]);
+        blocked
+            .blocked_at_attach
+            .insert(Arch::X86, sightings(&["pause"]));
+        assert_eq!(
+            arches(&generate(&[blocked], &bare()).unwrap()),
+            ["SCMP_ARCH_X86", "SCMP_ARCH_X86_64"]
+        );
+    }
+
+    #[test]
+    fn the_base_follows_runtime_no_new_privs_and_hooks() {
+        let size = |runtime, no_new_privs, hooks| {
+            let observation = Observation {
+                start_container_hooks: hooks,
+                ..app(1, &["acct"])
+            };
+            let policy = Policy {
+                base: true,
+                runtime,
+                no_new_privs,
+                ..bare()
+            };
+            names(&generate(&[observation], &policy).unwrap()).len() - 1
+        };
+        assert_eq!(size(Runtime::Runc, true, false), 26);
+        assert_eq!(size(Runtime::Runc, false, false), 39);
+        assert_eq!(size(Runtime::Runc, false, true), 44);
+        assert_eq!(size(Runtime::Crun, true, false), 6);
+        assert_eq!(size(Runtime::Crun, false, false), 20);
+        assert_eq!(size(Runtime::Any, true, false), 28);
+        assert_eq!(size(Runtime::Any, false, false), 45);
+    }
+
+    #[test]
+    fn no_new_privs_saves_what_only_the_larger_base_has() {
+        let policy = Policy {
+            base: true,
+            runtime: Runtime::Runc,
+            ..bare()
+        };
+        let generated = generate(&[app(1, &["setuid"])], &policy).unwrap();
+        let saves: Vec<&str> = generated
+            .report
+            .no_new_privs_saves
+            .iter()
+            .map(String::as_str)
+            .collect();
+        assert_eq!(
+            saves,
+            [
+                "capget",
+                "capset",
+                "chdir",
+                "close_range",
+                "faccessat2",
+                "fchown",
+                "getcwd",
+                "getppid",
+                "newfstatat",
+                "prctl",
+                "setgid",
+                "setgroups"
+            ]
+        );
+        assert!(codes(&generated).contains(&"SC0010"));
+        let smaller = generate(
+            &[app(1, &["setuid"])],
+            &Policy {
+                no_new_privs: true,
+                ..policy
+            },
+        )
+        .unwrap();
+        assert!(smaller.report.no_new_privs_saves.is_empty());
+        assert!(
+            saves
+                .iter()
+                .all(|name| !smaller.report.syscalls.contains_key(*name))
+        );
+    }
+
+    #[test]
+    fn the_closure() {
+        let vdso = [
+            "clock_getres",
+            "clock_gettime",
+            "getcpu",
+            "getrandom",
+            "gettimeofday",
+            "time",
+        ];
+        let cases: [(&[&str], &[&str]); 9] = [
+            (&["acct"], &[]),
+            (&["clone3"], &["clone"]),
+            (&["clone"], &["clone3"]),
+            (&["faccessat2"], &["faccessat"]),
+            (&["close_range"], &["openat", "getdents64", "close"]),
+            (&["statx"], &["newfstatat"]),
+            (&["openat2"], &["openat"]),
+            (&["epoll_pwait2"], &["epoll_pwait"]),
+            (&["nanosleep"], &["clock_nanosleep"]),
+        ];
+        let policy = Policy {
+            closure: true,
+            ..bare()
+        };
+        for (recorded, added) in cases {
+            let expect: BTreeSet<&str> =
+                [recorded, added, &vdso[..]].concat().into_iter().collect();
+            let generated = generate(&[app(1, recorded)], &policy).unwrap();
+            assert_eq!(generated.profile.allowed_names(), expect, "{recorded:?}");
+        }
+        // 32-bit programs have calls of their own for the same.
+        let i386 = generate(
+            &[with(
+                1,
+                &[(Arch::X86, Phase::App, &["futex_time64", "statx"])],
+            )],
+            &policy,
+        )
+        .unwrap();
+        for name in ["futex", "fstatat64", "clock_gettime64"] {
+            assert!(names(&i386).contains(&name), "{name}");
+        }
+    }
+
+    #[test]
+    fn copies_and_earlier_states_of_a_recording_count_once() {
+        let early = Observation {
+            losses: [("map_full".to_owned(), 2)].into(),
+            ended_ns: 1_500,
+            ..app(1, &["read"])
+        };
+        let late = Observation {
+            losses: [("map_full".to_owned(), 5)].into(),
+            ..app(1, &["read", "write"])
+        };
+        let other = Observation {
+            losses: [("map_full".to_owned(), 1)].into(),
+            ..app(2, &["read"])
+        };
+        let generated = generate(&[late.clone(), early, other, late], &bare()).unwrap();
+        assert_eq!(generated.report.recordings.len(), 2);
+        assert_eq!(generated.report.recordings[0].ended_ns, 2_000);
+        let Some(Incomplete::Losses { losses, .. }) = generated.report.incomplete.first() else {
+            panic!("no losses")
+        };
+        assert_eq!(losses["map_full"], 6);
+        let [Origin::Recorded(seen)] = &generated.report.syscalls["read"][..] else {
+            panic!("not one origin")
+        };
+        assert_eq!(seen.recordings, 2);
+    }
+
+    #[test]
+    fn incomplete_for_each_reason() {
+        let complete = app(1, &["read"]);
+        let lossy = Observation {
+            losses: [("map_full".to_owned(), 1)].into(),
+            ..complete.clone()
+        };
+        let none_lost = Observation {
+            losses: [("map_full".to_owned(), 0)].into(),
+            ..complete.clone()
+        };
+        let late = Observation {
+            started_late_ns: Some(61_234_000_000),
+            ..complete.clone()
+        };
+        let entered = Observation {
+            entered: vec![EnteredProcess {
+                pid: 9,
+                comm: "mover".to_owned(),
+                extra: BTreeMap::new(),
+            }],
+            entered_count: 3,
+            ..complete.clone()
+        };
+        let decided = Observation {
+            entered_as: Some(EnteredAs::Runtime),
+            ..entered.clone()
+        };
+        let filtered = Observation {
+            filtered: true,
+            ..complete.clone()
+        };
+        let cases: [(&Observation, &[&str], &[&str]); 7] = [
+            (&complete, &[], &[]),
+            (&lossy, &["losses"], &["SC0005"]),
+            (&none_lost, &[], &[]),
+            (&late, &["started_late"], &["SC0006"]),
+            (&entered, &["undecided_entered"], &["SC0007"]),
+            (&decided, &[], &[]),
+            (&filtered, &[], &["SC0004"]),
+        ];
+        for (observation, reasons, expect) in cases {
+            let generated = generate(std::slice::from_ref(observation), &bare()).unwrap();
+            let found: Vec<&str> = generated
+                .report
+                .incomplete
+                .iter()
+                .map(Incomplete::reason)
+                .collect();
+            assert_eq!(found, reasons);
+            assert_eq!(codes(&generated), expect);
+            assert_eq!(generated.report.is_complete(), reasons.is_empty());
+        }
+        let late = generate(&[late], &bare()).unwrap();
+        assert_eq!(
+            late.diagnostics[0].message,
+            "no recording has the start of the target: the earliest began 61.234 s after it"
+        );
+    }
+
+    #[test]
+    fn a_recording_that_has_the_start_makes_up_for_late_ones() {
+        let late = Observation {
+            started_late_ns: Some(5),
+            ..app(1, &["read"])
+        };
+        let generated = generate(&[late, app(2, &["write"])], &bare()).unwrap();
+        assert!(generated.report.is_complete());
+        assert_eq!(codes(&generated), ["SC0013"]);
+    }
+
+    #[test]
+    fn findings_in_the_data() {
+        let mut unknown = app(1, &["read"]);
+        unknown.unknown = [(Phase::App, 5000), (Phase::App, -1), (Phase::Runtime, 6000)]
+            .map(|(phase, nr)| UnknownNr {
+                arch: Arch::X86_64,
+                phase,
+                nr,
+                count: None,
+                first: Sighting::default(),
+            })
+            .into();
+        let both = with(
+            1,
+            &[
+                (Arch::X86_64, Phase::App, &["read", "write"]),
+                (Arch::X86, Phase::App, &["read"]),
+            ],
+        );
+        let mut denied = app(1, &["read"]);
+        denied
+            .denied
+            .insert((Arch::X86_64, Phase::App), sightings(&["read", "ptrace"]));
+        let cases: [(Observation, &str, &str); 7] = [
+            (
+                unknown,
+                "SC0001",
+                "calls by numbers that have no name cannot be allowed: -1 on x86_64, 5000 on x86_64",
+            ),
+            (
+                app(1, &["mseal", "cachestat"]),
+                "SC0002",
+                "nodes with an older libseccomp ignore cachestat (libseccomp 2.5.5), mseal (libseccomp 2.6.0): there they fail with ENOSYS",
+            ),
+            (
+                both,
+                "SC0003",
+                "seen by x86_64 only, allowed on every listed architecture: write",
+            ),
+            (
+                denied,
+                "SC0008",
+                "tried, denied by the filter of the recorded container, and left out: ptrace",
+            ),
+            (
+                Observation {
+                    own_filter: true,
+                    ..app(1, &["read"])
+                },
+                "SC0009",
+                "the application installs a filter of its own: what that denies was not seen and is not needed",
+            ),
+            (
+                app(1, &["io_uring_setup"]),
+                "SC0011",
+                "io_uring does its work without system calls: neither a recording nor a profile sees what is done through it",
+            ),
+            (
+                app(1, &["from_linux_9"]),
+                "SC0012",
+                "names that this version does not know were recorded, by a newer one perhaps, and are allowed: from_linux_9",
+            ),
+        ];
+        for (observation, code, message) in cases {
+            let generated = generate(&[observation], &bare()).unwrap();
+            assert_eq!(codes(&generated), [code]);
+            assert_eq!(generated.diagnostics[0].message, message);
+            assert!(generated.report.is_complete(), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_a_newer_version_is_kept() {
+        let generated = generate(&[app(1, &["from_linux_9"])], &bare()).unwrap();
+        assert_eq!(names(&generated), ["from_linux_9"]);
+    }
+
+    #[test]
+    fn the_first_sighting_is_the_explained_and_earliest_one() {
+        let mut silent = app(1, &["read"]);
+        silent.calls.insert(
+            (Arch::X86_64, Phase::App),
+            [("read".to_owned(), Sighting::default())].into(),
+        );
+        let mut later = app(2, &["read"]);
+        later
+            .calls
+            .insert((Arch::X86_64, Phase::App), sightings(&["write", "read"]));
+        let earlier = app(3, &["read"]);
+        let generated = generate(&[silent, later, earlier], &bare()).unwrap();
+        let [Origin::Recorded(seen)] = &generated.report.syscalls["read"][..] else {
+            panic!("not one origin")
+        };
+        assert_eq!((seen.first_ns, seen.recordings), (Some(100), 3));
+        assert_eq!(seen.recording, format!("{:032x}", 3));
+    }
+
+    #[test]
+    fn the_summary_adds_up() {
+        let generated = generate(
+            &[with(
+                1,
+                &[
+                    (Arch::X86_64, Phase::App, &["read", "clone3"]),
+                    (Arch::X86_64, Phase::Exec, &["kill", "read"]),
+                ],
+            )],
+            &Policy::default(),
+        )
+        .unwrap();
+        let summary = generated.report.summary();
+        assert_eq!(
+            (summary.recorded, summary.application, summary.exec_only),
+            (3, 2, 1)
+        );
+        assert_eq!(summary.allowed, generated.profile.allowed_names().len());
+        assert_eq!(
+            summary.allowed,
+            summary.recorded + summary.core_added + summary.base_added + summary.closure_added
+        );
+    }
+
+    #[test]
+    fn compared_with_an_engines_default() {
+        let mut generated = generate(&[app(1, &["read", "bpf", "from_linux_9"])], &bare()).unwrap();
+        let docker =
+            crate::defaults::docker(Arch::X86_64, crate::defaults::DOCKER_CAPABILITIES).unwrap();
+        generated.report.compare(&docker);
+        let comparison = generated.report.comparison.unwrap();
+        assert_eq!(
+            (
+                comparison.profile_allows,
+                comparison.default_allows,
+                comparison.known
+            ),
+            (2, 309, 385)
+        );
+        assert_eq!(comparison.extra, ["bpf".to_owned()].into());
+    }
+
+    #[test]
+    fn the_profile_of_a_small_program() {
+        let mut observation = with(
+            1,
+            &[
+                (
+                    Arch::X86_64,
+                    Phase::App,
+                    &["getppid", "exit_group", "clone3"],
+                ),
+                (Arch::X86_64, Phase::Exec, &["kill"]),
+            ],
+        );
+        observation.losses.insert("map_full".to_owned(), 2);
+        let policy = Policy {
+            runtime: Runtime::Crun,
+            no_new_privs: true,
+            ..Policy::default()
+        };
+        let generated = generate(&[observation], &policy).unwrap();
+        insta::assert_snapshot!("small_profile", generated.profile.to_oci_json());
+        insta::assert_snapshot!("small_report", generated.report.to_json());
     }
 }

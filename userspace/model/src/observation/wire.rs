@@ -160,6 +160,9 @@ mod v1 {
     use serde_json::Value;
     use std::collections::BTreeMap;
 
+    /// Name.
+    type Calls = BTreeMap<String, domain::Sighting>;
+
     /// Architecture, phase, name.
     type ByPhase = BTreeMap<String, BTreeMap<String, BTreeMap<String, Sighting>>>;
 
@@ -360,9 +363,7 @@ mod v1 {
         }
     }
 
-    fn write_phases(
-        calls: &BTreeMap<(Arch, Phase), BTreeMap<String, domain::Sighting>>,
-    ) -> ByPhase {
+    fn write_phases(calls: &BTreeMap<(Arch, Phase), Calls>) -> ByPhase {
         let mut wire = ByPhase::new();
         for ((arch, phase), calls) in calls {
             wire.entry(arch.name().to_owned())
@@ -372,7 +373,7 @@ mod v1 {
         wire
     }
 
-    fn write_calls(calls: &BTreeMap<String, domain::Sighting>) -> BTreeMap<String, Sighting> {
+    fn write_calls(calls: &Calls) -> BTreeMap<String, Sighting> {
         let sighting = |sighting: &domain::Sighting| Sighting {
             first_ns: sighting.first_ns,
             caller: sighting.caller.as_ref().map(Caller::from),
@@ -505,7 +506,7 @@ mod v1 {
     fn read_phases(
         field: &str,
         wire: ByPhase,
-    ) -> Result<BTreeMap<(Arch, Phase), BTreeMap<String, domain::Sighting>>, ReadError> {
+    ) -> Result<BTreeMap<(Arch, Phase), Calls>, ReadError> {
         let mut calls = BTreeMap::new();
         for (arch_name, phases) in wire {
             let arch = arch(field, &arch_name)?;
@@ -520,10 +521,7 @@ mod v1 {
         Ok(calls)
     }
 
-    fn read_calls(
-        field: &str,
-        wire: BTreeMap<String, Sighting>,
-    ) -> Result<BTreeMap<String, domain::Sighting>, ReadError> {
+    fn read_calls(field: &str, wire: BTreeMap<String, Sighting>) -> Result<Calls, ReadError> {
         wire.into_iter()
             .map(|(name, sighting)| {
                 let allowed =

@@ -1,0 +1,65 @@
+//! Files: what is written is read back, and no bytes make a reader panic.
+
+use crate::strategy::{observation, profile};
+use proptest::prelude::*;
+use seccast_model::parse::moby::MobyProfile;
+use seccast_model::{Observation, Profile};
+
+/// A valid file with some bytes changed: reaches further than random bytes.
+fn damaged(text: String, damage: &[(usize, u8)]) -> Vec<u8> {
+    let mut bytes = text.into_bytes();
+    for (at, byte) in damage {
+        let at = at % bytes.len();
+        bytes[at] = *byte;
+    }
+    bytes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_observation_survives_its_file(observation in observation()) {
+        let json = observation.to_json();
+        let read = Observation::from_json(json.as_bytes()).unwrap();
+        prop_assert_eq!(&read, &observation);
+        prop_assert_eq!(read.to_json(), json);
+    }
+
+    #[test]
+    fn a_profile_survives_its_file(profile in profile()) {
+        let json = profile.to_oci_json();
+        let read = Profile::from_oci_json(json.as_bytes()).unwrap();
+        prop_assert_eq!(&read, &profile);
+        prop_assert_eq!(read.to_oci_json(), json);
+    }
+
+    #[test]
+    fn no_bytes_make_a_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Observation::from_json(&bytes);
+        let _ = Profile::from_oci_json(&bytes);
+        let _ = MobyProfile::from_json(&bytes);
+    }
+
+    #[test]
+    fn no_damage_makes_a_reader_panic(
+        observation in observation(),
+        profile in profile(),
+        cut in 0..100_usize,
+        damage in prop::collection::vec((any::<usize>(), any::<u8>()), 0..3),
+    ) {
+        for text in [observation.to_json(), profile.to_oci_json()] {
+            let bytes = damaged(text, &damage);
+            let bytes = &bytes[..bytes.len() * cut / 100];
+            let _ = Observation::from_json(bytes);
+            let _ = Profile::from_oci_json(bytes);
+            let _ = MobyProfile::from_json(bytes);
+        }
+    }
+
+    #[test]
+    fn a_cut_file_is_an_error(observation in observation(), cut in 0..100_usize) {
+        let json = observation.to_json();
+        prop_assert!(Observation::from_json(&json.as_bytes()[..json.len() * cut / 100]).is_err());
+    }
+}

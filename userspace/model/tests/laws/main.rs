@@ -1,0 +1,5 @@
+//! What holds for every observation and every policy.
+
+mod files;
+mod generate;
+mod strategy;

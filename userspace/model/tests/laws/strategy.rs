@@ -1,0 +1,281 @@
+//! Any observation, any policy.
+
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::prelude::*;
+use seccast_model::observation::{
+    Backend, Caller, EnteredAs, EnteredProcess, Extra, Machine, Observation, Phase, Sighting,
+    Target, UnknownNr,
+};
+use seccast_model::profile::{Action, Condition, OciArch, Op, Profile, Rule};
+use seccast_model::{Arch, Policy, Runtime, syscall};
+use std::collections::BTreeMap;
+
+/// Few enough that two observations often share names, with every trigger of the closure among them.
+pub(crate) fn name() -> impl Strategy<Value = String> {
+    let infos: Vec<&str> = syscall::infos().iter().map(|info| info.name).collect();
+    prop_oneof![
+        4 => prop::sample::select(vec!["read", "write", "clone", "clone3", "statx", "openat2", "mseal", "close_range", "nanosleep"]),
+        2 => prop::sample::select(infos),
+        1 => prop::sample::select(vec!["from_linux_9", "x"]),
+    ]
+    .prop_map(str::to_owned)
+}
+
+pub(crate) fn arch() -> impl Strategy<Value = Arch> {
+    prop_oneof![3 => Just(Arch::X86_64), 1 => prop::sample::select(Arch::ALL.to_vec())]
+}
+
+fn phase() -> impl Strategy<Value = Phase> {
+    prop::sample::select(Phase::ALL.to_vec())
+}
+
+/// Keys that no version has.
+fn extra() -> impl Strategy<Value = Extra> {
+    let value = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        any::<u64>().prop_map(Into::into),
+        ".{0,8}".prop_map(Into::into),
+    ];
+    let value = value.prop_recursive(2, 8, 3, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..3).prop_map(Into::into),
+            btree_map("[a-z]{1,4}", inner, 0..3)
+                .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+        ]
+    });
+    prop_oneof![4 => Just(Extra::new()), 1 => btree_map("x_[a-z]{1,4}", value, 1..3)]
+}
+
+fn caller() -> impl Strategy<Value = Caller> {
+    (
+        any::<u32>(),
+        ".{0,15}",
+        prop::option::of(".{0,20}"),
+        extra(),
+    )
+        .prop_map(|(pid, comm, exe, extra)| Caller {
+            pid,
+            comm,
+            exe,
+            extra,
+        })
+}
+
+fn sighting() -> impl Strategy<Value = Sighting> {
+    (
+        prop::option::of(0..5_u64),
+        prop::option::of(caller()),
+        extra(),
+    )
+        .prop_map(|(first_ns, caller, extra)| Sighting {
+            first_ns,
+            caller,
+            extra,
+        })
+}
+
+fn calls(max: usize) -> impl Strategy<Value = BTreeMap<(Arch, Phase), BTreeMap<String, Sighting>>> {
+    btree_map(
+        (arch(), phase()),
+        btree_map(name(), sighting(), 0..6),
+        0..max,
+    )
+}
+
+fn target() -> impl Strategy<Value = Target> {
+    let text = || prop::option::of(".{0,12}");
+    (
+        text(),
+        text(),
+        text(),
+        text(),
+        text(),
+        text(),
+        vec(".{0,8}", 0..3),
+        extra(),
+    )
+        .prop_map(
+            |(
+                runtime,
+                container_id,
+                container_name,
+                image,
+                image_digest,
+                cgroup_path,
+                command,
+                extra,
+            )| Target {
+                runtime,
+                container_id,
+                container_name,
+                image,
+                image_digest,
+                cgroup_path,
+                command,
+                extra,
+            },
+        )
+}
+
+fn machine() -> impl Strategy<Value = Machine> {
+    (".{0,12}", arch(), prop::option::of(".{0,12}"), extra()).prop_map(
+        |(kernel, arch, libc, extra)| Machine {
+            kernel,
+            arch,
+            libc,
+            extra,
+        },
+    )
+}
+
+fn unknown() -> impl Strategy<Value = UnknownNr> {
+    (
+        arch(),
+        phase(),
+        any::<i64>(),
+        prop::option::of(any::<u64>()),
+        sighting(),
+    )
+        .prop_map(|(arch, phase, nr, count, first)| UnknownNr {
+            arch,
+            phase,
+            nr,
+            count,
+            first,
+        })
+}
+
+fn entered() -> impl Strategy<Value = EnteredProcess> {
+    (any::<u32>(), ".{0,15}", extra()).prop_map(|(pid, comm, extra)| EnteredProcess {
+        pid,
+        comm,
+        extra,
+    })
+}
+
+prop_compose! {
+    pub(crate) fn observation()(
+        // Few ids, so that recordings come twice.
+        id in 0..4_u8,
+        backend in prop_oneof![Just(Backend::Ebpf), Just(Backend::Ptrace)],
+        target in target(),
+        machine in machine(),
+        times in (0..3_u64, 0..3_u64),
+        calls in calls(4),
+        denied in calls(2),
+        blocked_at_attach in btree_map(arch(), btree_map(name(), sighting(), 0..3), 0..2),
+        unknown in vec(unknown(), 0..3),
+        losses in btree_map("[a-z_]{1,6}", 0..3_u64, 0..2),
+        explanations_lost in any::<u64>(),
+        started_late_ns in prop::option::of(any::<u64>()),
+        flags in any::<[bool; 3]>(),
+        entered in vec(entered(), 0..2),
+        entered_rest in (0..3_u64, prop::option::of(prop_oneof![Just(EnteredAs::App), Just(EnteredAs::Runtime)])),
+        extra in extra(),
+    ) -> Observation {
+        Observation {
+            recording_id: format!("{id:032x}"),
+            tool_version: "0.1.0".to_owned(),
+            backend,
+            target,
+            machine,
+            started_ns: times.0,
+            ended_ns: times.1,
+            calls,
+            denied,
+            blocked_at_attach,
+            unknown,
+            losses,
+            explanations_lost,
+            started_late_ns,
+            filtered: flags[0],
+            own_filter: flags[1],
+            entered_count: entered.len() as u64 + entered_rest.0,
+            entered,
+            entered_as: entered_rest.1,
+            start_container_hooks: flags[2],
+            extra,
+        }
+    }
+}
+
+pub(crate) fn policy() -> impl Strategy<Value = Policy> {
+    (
+        prop::sample::select(Runtime::ALL.to_vec()),
+        any::<[bool; 6]>(),
+    )
+        .prop_map(
+            |(
+                runtime,
+                [
+                    no_new_privs,
+                    core,
+                    base,
+                    closure,
+                    include_exec,
+                    include_denied,
+                ],
+            )| Policy {
+                runtime,
+                no_new_privs,
+                core,
+                base,
+                closure,
+                include_exec,
+                include_denied,
+            },
+        )
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        Just(Action::KillProcess),
+        Just(Action::KillThread),
+        Just(Action::Trap),
+        (0..=4095_u16).prop_map(Action::Errno),
+        (0..=4095_u16).prop_map(Action::Trace),
+        Just(Action::Notify),
+        Just(Action::Log),
+        Just(Action::Allow),
+    ]
+}
+
+fn condition() -> impl Strategy<Value = Condition> {
+    (
+        0..6_u8,
+        prop::sample::select(Op::ALL.to_vec()),
+        any::<u64>(),
+        any::<u64>(),
+    )
+        .prop_map(|(index, op, value, value_two)| Condition {
+            index,
+            op,
+            value,
+            value_two,
+        })
+}
+
+prop_compose! {
+    pub(crate) fn profile()(
+        default_action in action(),
+        architectures in btree_set(arch().prop_map(OciArch::from), 0..3),
+        flags in prop::option::of(btree_set("[A-Z_]{1,8}", 0..2)),
+        listener in (prop::option::of(".{0,8}"), prop::option::of(".{0,8}")),
+        rules in vec(
+            (btree_set(name(), 1..4), action(), vec(condition(), 0..3))
+                .prop_map(|(names, action, conditions)| Rule { names, action, conditions }),
+            0..4,
+        ),
+    ) -> Profile {
+        Profile {
+            default_action,
+            architectures,
+            flags,
+            listener_path: listener.0,
+            listener_metadata: listener.1,
+            rules,
+        }
+    }
+}
