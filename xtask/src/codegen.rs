@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub use refresh::refresh;
+pub(crate) use refresh::refresh;
 
 /// A file that is made, and what it has to hold.
 struct Made {
@@ -18,7 +18,7 @@ struct Made {
 }
 
 /// Writes every generated file; with `check`, writes nothing and fails when one is not what it would write.
-pub fn run(check: bool) -> Result<()> {
+pub(crate) fn run(check: bool) -> Result<()> {
     let root = root();
     let made = [
         Made {

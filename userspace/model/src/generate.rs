@@ -902,9 +902,11 @@ mod tests {
         assert_eq!(arches(&arm), ["SCMP_ARCH_AARCH64"]);
     }
 
+    type Calls = &'static [(Arch, Phase, &'static [&'static str])];
+
     #[test]
     fn architectures_are_the_native_one_and_those_seen() {
-        let cases: [(&[(Arch, Phase, &[&str])], &[&str]); 4] = [
+        let cases: [(Calls, &[&str]); 4] = [
             (
                 &[(Arch::X86_64, Phase::App, &["read"])],
                 &["SCMP_ARCH_X86_64"],

@@ -17,8 +17,8 @@ pub(crate) enum Refusal {
     Syntax(serde_json::Error),
 }
 
-/// Any JSON within the bounds.
-pub(crate) fn value(bytes: &[u8]) -> Result<Value, Refusal> {
+/// Whether the bytes are few enough to be read.
+pub(crate) fn bounded(bytes: &[u8]) -> Result<(), Refusal> {
     if bytes.len() > MAX_BYTES {
         return Err(Refusal::TooLarge { bytes: bytes.len() });
     }
@@ -31,6 +31,12 @@ pub(crate) fn value(bytes: &[u8]) -> Result<Value, Refusal> {
     {
         return Err(Refusal::TooManyValues);
     }
+    Ok(())
+}
+
+/// Any JSON within the bounds.
+pub(crate) fn value(bytes: &[u8]) -> Result<Value, Refusal> {
+    bounded(bytes)?;
     serde_json::from_slice(bytes).map_err(Refusal::Syntax)
 }
 

@@ -150,7 +150,7 @@ impl Package {
 }
 
 /// Writes the data anew from the packages in `downloads`. The tables follow with `run(false)`.
-pub fn refresh(downloads: &Path) -> Result<()> {
+pub(crate) fn refresh(downloads: &Path) -> Result<()> {
     let mut numbers: BTreeMap<String, [Option<u32>; 4]> = BTreeMap::new();
     for (column, header) in HEADERS.iter().enumerate() {
         let text = KERNEL.text(downloads, &format!("./usr/lib/linux/uapi/{header}"))?;

@@ -229,9 +229,17 @@ mod tests {
             .collect()
     }
 
+    /// Architecture, capabilities, kernel, and the names that are allowed.
+    type Case = (
+        Arch,
+        &'static [&'static str],
+        Option<Release>,
+        &'static [&'static str],
+    );
+
     #[test]
     fn conditions() {
-        let cases: [(Arch, &[&str], Option<Release>, &[&str]); 6] = [
+        let cases: [Case; 6] = [
             (Arch::X86_64, &[], None, &["clone", "ptrace", "read"]),
             (
                 Arch::X86_64,
