@@ -7,6 +7,7 @@
     reason = "helpers of tests are tests, and a test fails by panicking"
 )]
 
+pub mod enforcement;
 pub mod harmless;
 mod recording;
 

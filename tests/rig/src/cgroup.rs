@@ -54,9 +54,10 @@ impl Mounts {
         self.unified.join(path.trim_start_matches('/'))
     }
 
-    /// Removes a group below [`PARENT`] with everything below it in every hierarchy, then the parents that are empty.
+    /// Removes a group below [`PARENT`] with everything below it in every hierarchy, and [`PARENT`] when nothing is left in it.
     ///
-    /// Processes in it must be gone or about to go; waits a little for them.
+    /// What lies between stays: a [`Scope`] is known by its inode, so no one else may remove it.
+    /// Processes in the group must be gone or about to go; waits a little for them.
     pub fn remove(&self, path: &str) -> Result<()> {
         let relative = path.trim_start_matches('/');
         ensure!(
@@ -70,15 +71,8 @@ impl Mounts {
                 Duration::from_secs(5),
                 || Ok(remove_tree(&dir)),
             )?;
-            for parent in dir
-                .ancestors()
-                .skip(1)
-                .take_while(|parent| parent.as_os_str().len() > mount.as_os_str().len())
-            {
-                if fs::remove_dir(parent).is_err() {
-                    break;
-                }
-            }
+            // Fails while there are others.
+            let _ = fs::remove_dir(mount.join(PARENT.trim_start_matches('/')));
         }
         Ok(())
     }

@@ -217,6 +217,17 @@ impl Container {
         pid.context("no pid")
     }
 
+    /// Waits until its program runs, where `spawn` has returned earlier.
+    pub fn wait_started(&self) -> Result<()> {
+        // The runtime's own process keeps a name such as `runc:[2:INIT]` until it executes the program.
+        let comm = PathBuf::from(format!("/proc/{}/comm", self.pid()?));
+        process::poll("the container's program to start", COMMAND, || {
+            let comm = fs::read_to_string(&comm)
+                .with_context(|| format!("{} has ended\n{}", self.name, self.log()))?;
+            Ok(!comm.starts_with("runc"))
+        })
+    }
+
     /// Runs a command in the container, as `kubectl exec` does.
     pub fn exec<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(&self, args: I) -> Result<Output> {
         process::output(

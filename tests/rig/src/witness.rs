@@ -11,12 +11,13 @@
 //! the task and not by the number. Tasks are followed on the whole machine, since a task is inside a call when it is moved
 //! into a group; only denials are counted by group.
 
-use crate::cgroup::Scope;
+use crate::cgroup::{self, Scope};
 use crate::process;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use std::fmt;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -37,6 +38,7 @@ const ENTERLESS: &[i64] = &[220, 435, 221, 281];
 pub struct Witness {
     bpftrace: Child,
     lines: Receiver<String>,
+    scope: (PathBuf, u64),
     errors: Option<std::process::ChildStderr>,
 }
 
@@ -110,6 +112,7 @@ impl Witness {
         let mut witness = Self {
             bpftrace,
             lines,
+            scope: (scope.dir(), scope.id()),
             errors,
         };
         witness
@@ -122,6 +125,12 @@ impl Witness {
     ///
     /// To be called when nothing runs in the scope: what is denied while the counts are read is lost.
     pub fn take(&mut self) -> Result<Testimony> {
+        let (dir, id) = &self.scope;
+        ensure!(
+            cgroup::id(dir).is_ok_and(|now| now == *id),
+            "{} was removed meanwhile: what ran in it was not seen",
+            dir.display()
+        );
         let mut testimony = Testimony::default();
         for line in self.ping(TAKE, "taken")? {
             let Ok(line) = serde_json::from_str::<Value>(&line) else {

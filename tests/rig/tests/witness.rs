@@ -85,4 +85,23 @@ mod root {
             ("rmdir", seen.denials[0].pid)
         );
     }
+
+    #[test]
+    fn the_second_container_of_a_scope_is_seen_as_well() {
+        let _serial = serial().unwrap();
+        let scope = Scope::new("rig-again").unwrap();
+        let mut witness = Witness::attach(&scope).unwrap();
+        let profile = denying(&["rmdir"], "SCMP_ACT_ERRNO");
+        let bundle = Bundle::new(rootfs::busybox().unwrap(), ["/bin/rmdir", "/x"]);
+        let bundle = bundle.seccomp(profile).cgroups_path(scope.child("c"));
+        for n in 1..=3 {
+            let mut container =
+                Container::new("rig-again", &bundle, &Runtime::runc().unwrap()).unwrap();
+            container.run(Duration::from_secs(60)).unwrap();
+            drop(container);
+            assert_eq!(witness.take().unwrap().count(), 1, "container {n}");
+        }
+        std::fs::remove_dir(scope.dir()).unwrap();
+        assert!(witness.take().is_err(), "a scope that is gone is an error");
+    }
 }

@@ -1,0 +1,184 @@
+//! Runtime noise: whatever a container is started with, and by what, the application's calls are the application's alone.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests are tests"
+)]
+
+mod root {
+    use seccast_kernel::enforcement::PATIENCE;
+    use seccast_kernel::{Record, Recorded, Running, calls, kernel, truth};
+    use seccast_model::observation::Phase;
+    use seccast_rig::{Bundle, BusyLoops, Container, Runtime, rootfs};
+    use seccast_workloads as workloads;
+    use std::collections::BTreeMap;
+    use std::fmt::Write as _;
+    use std::path::Path;
+    use std::time::Instant;
+
+    const ROUNDS: usize = 50;
+
+    /// One way to start the workload.
+    struct Variant {
+        name: &'static str,
+        bundle: Bundle,
+        runtime: Runtime,
+        /// A program that is started in the running container.
+        exec: bool,
+    }
+
+    impl Variant {
+        fn container(&self) -> String {
+            format!("noise-{}", self.name)
+        }
+
+        /// Starts the container beside an armed recording, and waits for the end of both.
+        fn run(&self, recording: Running) -> Recorded {
+            let mut container =
+                Container::new(&self.container(), &self.bundle, &self.runtime).unwrap();
+            container.spawn().unwrap();
+            if self.exec {
+                container.pid().unwrap();
+                let output = container.exec(["/other"]).unwrap();
+                assert_eq!(output.status.code(), Some(0), "exec: {}", output.stderr);
+            }
+            let status = container.wait(PATIENCE).unwrap().unwrap();
+            assert_eq!(status.code(), Some(0), "{}: {}", self.name, container.log());
+            recording.end(PATIENCE)
+        }
+    }
+
+    /// A root with the workload, and as `/other` one that calls what the workload does not.
+    fn root_folder(dir: &Path) {
+        rootfs::with_program(dir, &workloads::path("plain")).unwrap();
+        std::fs::copy(workloads::path("signal"), dir.join("other")).unwrap();
+    }
+
+    fn variants(dir: &Path) -> Vec<Variant> {
+        let root = dir.join("root");
+        root_folder(&root);
+        let renamed = dir.join("another-name");
+        std::fs::copy(Runtime::runc().unwrap().program(), &renamed).unwrap();
+        let runc = || Runtime::runc().unwrap();
+        let bundle = || Bundle::new(&root, ["/program", "0"]);
+        let variant = |name, bundle, runtime| Variant {
+            name,
+            bundle,
+            runtime,
+            exec: false,
+        };
+        let other = workloads::path("signal");
+        let other = other.to_str().unwrap();
+        vec![
+            variant("plain", bundle(), runc()),
+            variant("no-new-privs", bundle().no_new_privs(true), runc()),
+            // Lives long enough for the exec on a busy machine.
+            Variant {
+                exec: true,
+                ..variant("exec", Bundle::new(&root, ["/program", "3000"]), runc())
+            },
+            variant("renamed", bundle(), Runtime::at(renamed)),
+            variant(
+                "mount-namespace",
+                bundle(),
+                runc().through(&["unshare", "--mount", "--propagation", "private"]),
+            ),
+            // Calls what the workload does not: none of it may be in the application's set.
+            variant(
+                "create-hook",
+                bundle().hook("createContainer", other, &["other"]),
+                runc(),
+            ),
+            // Is part of the application, so it has to be the workload.
+            variant(
+                "start-hook",
+                bundle().hook("startContainer", "/program", &["program"]),
+                runc(),
+            ),
+        ]
+    }
+
+    /// The application's calls as text, to be compared byte for byte.
+    fn application(recorded: &Recorded) -> String {
+        let mut text = String::new();
+        for (arch, name) in calls(recorded.complete(), Phase::App) {
+            writeln!(text, "{arch} {name}").unwrap();
+        }
+        text
+    }
+
+    #[test]
+    fn the_application_set_is_the_same_50_times_of_50_however_it_is_started() {
+        let Some(_serial) = kernel() else { return };
+        let dir = tempfile::Builder::new()
+            .prefix("seccast-test-")
+            .tempdir()
+            .unwrap();
+        let variants = variants(dir.path());
+        let expected: String = truth(workloads::program("plain")).iter().fold(
+            String::new(),
+            |mut text, (arch, name)| {
+                writeln!(text, "{arch} {name}").unwrap();
+                text
+            },
+        );
+        let mut wrong: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        let mut hooks = (0, 0);
+        let start = Instant::now();
+        let _busy = BusyLoops::start(2);
+        for round in 1..=ROUNDS {
+            // All of a round at once: the recordings are beside each other as well.
+            let recorded: Vec<Recorded> = std::thread::scope(|scope| {
+                let run = |variant: &Variant| {
+                    let recording =
+                        Record::new(["--container", &variant.container(), "--wait=60s"]).start();
+                    variant.run(recording)
+                };
+                let threads: Vec<_> = variants
+                    .iter()
+                    .map(|variant| scope.spawn(move || run(variant)))
+                    .collect();
+                threads
+                    .into_iter()
+                    .map(|thread| thread.join().unwrap())
+                    .collect()
+            });
+            for (variant, recorded) in variants.iter().zip(&recorded) {
+                let seen = application(recorded);
+                if seen != expected {
+                    wrong
+                        .entry(variant.name)
+                        .or_default()
+                        .push(format!("round {round}:\n{seen}{}", recorded.stderr));
+                }
+                let other = truth(workloads::program("signal"));
+                let observation = recorded.complete();
+                match variant.name {
+                    "create-hook" => {
+                        hooks.0 += usize::from(calls(observation, Phase::Hook) == other)
+                    }
+                    "exec" => hooks.1 += usize::from(calls(observation, Phase::Exec) == other),
+                    _ => {}
+                }
+            }
+        }
+        println!(
+            "noise: {ROUNDS} rounds beside two busy loops, {:.0?}",
+            start.elapsed()
+        );
+        for variant in &variants {
+            let bad = wrong.get(variant.name).map_or(0, Vec::len);
+            println!(
+                "{:<16} the application's set is the workload's {} of {ROUNDS}",
+                variant.name,
+                ROUNDS - bad
+            );
+        }
+        println!(
+            "the hook's own set is in phase hook {} of {ROUNDS}, the exec's in phase exec {} of {ROUNDS}",
+            hooks.0, hooks.1
+        );
+        assert!(wrong.is_empty(), "expected\n{expected}got {wrong:#?}");
+        assert_eq!(hooks, (ROUNDS, ROUNDS));
+    }
+}
