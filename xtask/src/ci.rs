@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::process::{self, Run};
 use crate::steps::{self, Step};
-use crate::{bpf, codegen, places, setup, test};
+use crate::{bpf, codegen, demo, places, setup, test, vm};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -19,7 +19,12 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     process::want_root("running the kernel tests")?;
     let programs = places::root().join("ebpf/programs");
+    let lock = test::cargo().args(["metadata", "--locked", "--format-version", "1"]);
+    let lock_programs = lock.clone().dir(&programs);
     let mut all = vec![
+        Step::work("lock", &lock.to_string(), move || {
+            lock.quiet().and_then(|()| lock_programs.quiet())
+        }),
         Step::command("fmt", test::cargo().args(["fmt", "--all", "--check"])),
         Step::command(
             "fmt-ebpf",
@@ -56,7 +61,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             ]),
         ),
     ];
-    all.extend(test::steps());
+    all.extend(test::steps()?);
+    all.push(Step::work("demo", "cargo xtask demo", || {
+        demo::run(&demo::Args::default())
+    }));
+    all.push(Step::work("vm", "cargo xtask vm", || {
+        vm::run(&vm::Args::default())
+    }));
     steps::run(all, &args.only)
 }
 

@@ -23,6 +23,11 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
+/// Where the binary is once it is built.
+pub(crate) fn path() -> Result<PathBuf> {
+    Ok(places::target()?.join("dist/seccast"))
+}
+
 /// Builds the binary and returns its path.
 pub(crate) fn build() -> Result<PathBuf> {
     if std::env::var_os("SECCAST_SKIP_EBPF").is_some_and(|value| value == "1") {
@@ -31,11 +36,13 @@ pub(crate) fn build() -> Result<PathBuf> {
         );
     }
     let built = static_build("seccast", &["--release"])?;
-    let dist = places::target()?.join("dist");
-    std::fs::create_dir_all(&dist)
-        .with_context(|| format!("failed to make the folder {}", dist.display()))?;
+    let binary = path()?;
+    let fresh = binary.with_extension("new");
+    if let Some(folder) = binary.parent() {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("failed to make the folder {}", folder.display()))?;
+    }
     // Copied beside and renamed, so that a copy which is running is not disturbed.
-    let (fresh, binary) = (dist.join(".seccast.new"), dist.join("seccast"));
     std::fs::copy(&built, &fresh)
         .with_context(|| format!("failed to copy {} to {}", built.display(), fresh.display()))?;
     std::fs::rename(&fresh, &binary).with_context(|| {

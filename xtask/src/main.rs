@@ -3,6 +3,7 @@
 mod bpf;
 mod ci;
 mod codegen;
+mod demo;
 mod dist;
 mod guest;
 mod places;
@@ -32,6 +33,8 @@ struct Args {
 enum Verb {
     /// Install what building and testing need and this machine lacks.
     Setup(setup::Args),
+    /// Record redis in a container under load, and run it again under the profile that comes of it.
+    Demo(demo::Args),
     /// Build one static binary with the eBPF object inside.
     Dist,
     /// Set up, build and run every test.
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
     let verb = Args::parse().verb;
     let done = process::catch_signals().and_then(|()| match verb {
         Verb::Setup(args) => setup::run(&args),
+        Verb::Demo(args) => demo::run(&args),
         Verb::Dist => dist::run(),
         Verb::Test(args) => test::run(&args),
         Verb::Vm(args) => vm::run(&args),

@@ -9,9 +9,9 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use seccast_rig::cgroup::Scope;
-use seccast_rig::{Bundle, Container, Runtime, load};
+use seccast_rig::{Container, Runtime, load};
 
 use crate::process::{Run, check_interrupted};
 
@@ -75,28 +75,24 @@ impl Loop<'_> {
     }
 
     fn serve(&self, container: &mut Container) -> Result<()> {
-        container.run_detached()?;
-        let pid = container.pid()?;
-        let status = fs::read_to_string(format!("/proc/{pid}/status"))
-            .with_context(|| format!("failed to read the status of process {pid}"))?;
+        container.spawn()?;
+        // Once it answers, its filter is there.
+        load::redis_ready(container).map(drop)?;
+        let status = format!("/proc/{}/status", container.pid()?);
+        let status =
+            fs::read_to_string(&status).with_context(|| format!("failed to read {status}"))?;
         let filtered = status
             .lines()
             .any(|line| line.split_whitespace().eq(["Seccomp:", "2"]));
-        if !filtered {
-            bail!("{} runs without a filter", container.name());
-        }
+        ensure!(filtered, "{} runs without a filter", container.name());
         check_interrupted()?;
         load::redis(container, self.requests)
             .with_context(|| format!("the load on {} failed", container.name()))
     }
 
     fn container(&self, name: &str, profile: &Path) -> Result<Container> {
-        let text =
-            File::open(profile).with_context(|| format!("failed to open {}", profile.display()))?;
-        let seccomp = serde_json::from_reader(BufReader::new(text))
-            .with_context(|| format!("{} is not JSON", profile.display()))?;
-        let bundle: Bundle = load::redis_bundle()?
-            .seccomp(seccomp)
+        let bundle = load::redis_bundle()?
+            .seccomp(read_json(profile)?)
             .cgroups_path(self.scope.child(name));
         Container::new(name, &bundle, &Runtime::runc()?)
     }
@@ -104,6 +100,13 @@ impl Loop<'_> {
     fn seccast(&self) -> Run {
         Run::new(self.seccast)
     }
+}
+
+/// A JSON file as it is.
+pub(crate) fn read_json(file: &Path) -> Result<serde_json::Value> {
+    let open = File::open(file).with_context(|| format!("failed to open {}", file.display()))?;
+    serde_json::from_reader(BufReader::new(open))
+        .with_context(|| format!("{} is not JSON", file.display()))
 }
 
 /// A running `seccast record`; ended when dropped before it has finished.

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::process::{self, Run};
 use crate::steps::{self, Step};
-use crate::{places, setup};
+use crate::{dist, places, setup};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -17,12 +17,14 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     process::want_root("running the kernel tests")?;
-    steps::run(steps(), &args.only)
+    steps::run(steps()?, &args.only)
 }
 
 /// The steps of `test`, which `ci` has too.
-pub(crate) fn steps() -> Vec<Step> {
-    vec![
+pub(crate) fn steps() -> Result<Vec<Step>> {
+    let rooted = ["seccast-rig", "seccast-kernel"];
+    let test = cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]);
+    Ok(vec![
         Step::work("setup", "cargo xtask setup", || setup::tools().map(drop)),
         // Alone first, so that a failure to compile is not read as a failed test.
         Step::command(
@@ -31,18 +33,12 @@ pub(crate) fn steps() -> Vec<Step> {
         ),
         Step::command(
             "test",
-            cargo().args([
-                "test",
-                "--workspace",
-                "--exclude",
-                "seccast-rig",
-                "--exclude",
-                "seccast-kernel",
-                "--locked",
-            ]),
+            test.args(rooted.map(|package| format!("--exclude={package}"))),
         ),
-        Step::command("kernel", kernel_tests()),
-    ]
+        // The kernel tests run what is shipped.
+        Step::work("dist", "cargo xtask dist", dist::run),
+        Step::command("kernel", kernel_tests(&rooted)?),
+    ])
 }
 
 pub(crate) fn cargo() -> Run {
@@ -52,27 +48,24 @@ pub(crate) fn cargo() -> Run {
 }
 
 /// The tests that need root and the running kernel: one at a time, and none may skip.
-fn kernel_tests() -> Run {
-    let mut run = cargo().env("SECCAST_REQUIRE_KERNEL", "1");
+fn kernel_tests(packages: &[&str]) -> Result<Run> {
+    let binary = dist::path()?;
+    let mut run = cargo()
+        .env("SECCAST_REQUIRE_KERNEL", "1")
+        .env("SECCAST_BIN", binary);
     if !process::is_root() {
         // cargo stays the user's; only the test programs run as root, with what they read from the environment.
         let runner = format!(
             "CARGO_TARGET_{}_UNKNOWN_LINUX_GNU_RUNNER",
             std::env::consts::ARCH.to_uppercase()
         );
-        run = run.env(
-            &runner,
-            "sudo -n --preserve-env=SECCAST_REQUIRE_KERNEL,SECCAST_CACHE,XDG_CACHE_HOME,HOME,PATH",
-        );
+        let kept = "SECCAST_REQUIRE_KERNEL,SECCAST_BIN,SECCAST_CACHE,XDG_CACHE_HOME,HOME,PATH";
+        run = run.env(&runner, format!("sudo -n --preserve-env={kept}"));
     }
-    run.args([
-        "test",
-        "--package",
-        "seccast-rig",
-        "--package",
-        "seccast-kernel",
-        "--locked",
-        "--",
-        "--test-threads=1",
-    ])
+    let run = run.args(["test", "--locked", "--no-fail-fast"]).args(
+        packages
+            .iter()
+            .map(|package| format!("--package={package}")),
+    );
+    Ok(run.args(["--", "--test-threads=1"]))
 }

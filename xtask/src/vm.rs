@@ -28,7 +28,7 @@ const MODULES: &[&str] = &[
     "virtio_blk",
 ];
 
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(crate) struct Args {
     /// Keep the console and the images in this folder.
     #[arg(long, value_name = "FOLDER")]
