@@ -515,7 +515,7 @@ fn diagnose(inputs: &Inputs<'_>, report: &Report) -> Vec<Diagnostic> {
                 list(&groups)
             ),
             Some(
-                "Debian 12 has libseccomp 2.5.4; run the container on such a node once before you rely on these calls",
+                "run the container once on the oldest node before you rely on these calls; Debian 12 knows the names of 2.5.5",
             ),
         );
     }

@@ -29,7 +29,9 @@ pub struct Info {
     nrs: [Option<u16>; 4],
 }
 
-/// The oldest libseccomp in wide use, Debian 12's: names that it lacks are ignored on such nodes without an error.
+/// The libseccomp that every node may be taken to have at least; a node's runtime ignores names that its libseccomp lacks, without an error.
+///
+/// It is upstream's release: Debian 12 ships it with the names of 2.5.5 added.
 pub const COMMON_LIBSECCOMP: &str = "2.5.4";
 
 impl Info {
