@@ -100,6 +100,8 @@ fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
     if MADE.insert(id, 1, BPF_ANY as u64).is_err() {
         count(Stat::CgroupsFull);
     }
+    #[cfg(feature = "log")]
+    aya_log_ebpf::debug!(&ctx, "new cgroup {}", id);
     // SAFETY: the helper has no precondition.
     provenance::text(event::MKDIR, NO_SLOT, 0, unsafe { bpf_ktime_get_ns() }, id, path as *const u8);
     0

@@ -37,13 +37,25 @@ fn inside(_: RawTracePointContext) -> i32 {
     0
 }
 
-/// It leaves one: denied if it was not inside.
+/// It leaves one: denied if it was outside.
 #[raw_tracepoint(tracepoint = "sys_exit")]
 fn sys_exit(ctx: RawTracePointContext) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
     let Some(process) = recorded(pid_tgid) else { return 0 };
-    if INSIDE.remove(pid_tgid as u32).is_ok() {
-        return 0;
+    match INSIDE.get_ptr_mut(pid_tgid as u32) {
+        // SAFETY: an entry of the map, of the current thread.
+        Some(state) if unsafe { *state } == 1 => {
+            unsafe { *state = 0 };
+            return 0;
+        }
+        Some(_) => {}
+        // It entered this call before it was seen here: nothing can be said of it.
+        None => {
+            if INSIDE.insert(pid_tgid as u32, 0, BPF_ANY as u64).is_err() {
+                count(Stat::DeniedFull);
+            }
+            return 0;
+        }
     }
     let regs: u64 = ctx.arg(0);
     // SAFETY: the tracepoint's registers.

@@ -54,6 +54,7 @@ fn process_exec(ctx: RawTracePointContext) -> i32 {
     // SAFETY: the tracepoint's binprm; the offset comes from BTF.
     let filename: u64 = unsafe { Probe::field(binprm as *const u8, globals::BINPRM_FILENAME.get()) };
     let filename = filename as *const u8;
+    in_execve(ctx.arg(1));
     // SAFETY: an entry of the map; its process is the current one.
     let process = unsafe { &mut *process };
     if process.phase <= phase::ENTER && again(task, filename) {
@@ -68,7 +69,18 @@ fn process_exec(ctx: RawTracePointContext) -> i32 {
     // SAFETY: the helper has no precondition.
     let cgroup = unsafe { bpf_get_current_cgroup_id() };
     provenance::text(event::EXEC, process.slot, process.phase, now, cgroup, filename);
+    #[cfg(feature = "log")]
+    aya_log_ebpf::debug!(&ctx, "exec: process {} slot {} phase {}", tgid, process.slot, process.phase);
     0
+}
+
+/// A thread that executes takes its leader's id, inside a call that it entered under its own.
+#[inline(always)]
+fn in_execve(old: u64) {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    if old as u32 != tid && INSIDE.remove(old as u32).is_ok() {
+        let _ = INSIDE.insert(tid, 1, BPF_ANY as u64);
+    }
 }
 
 /// A process of the runtime becomes the application, a hook, or an `exec`.
@@ -137,7 +149,7 @@ fn starts_with<const N: usize>(name: &[u8; 16], prefix: &[u8; N]) -> bool {
 
 /// The end of a thread: its process is forgotten with the last one.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
-fn process_exit(_: RawTracePointContext) -> i32 {
+fn process_exit(_ctx: RawTracePointContext) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
     let tgid = (pid_tgid >> 32) as u32;
     let Some(process) = TASKS.get_ptr(tgid) else { return 0 };
@@ -157,6 +169,8 @@ fn process_exit(_: RawTracePointContext) -> i32 {
     let live: u32 = unsafe { follow(task, [globals::TASK_SIGNAL.get(), globals::SIGNAL_LIVE.get()]) };
     if live == 0 {
         let _ = TASKS.remove(tgid);
+        #[cfg(feature = "log")]
+        aya_log_ebpf::debug!(&_ctx, "exit: process {}", tgid);
     }
     0
 }

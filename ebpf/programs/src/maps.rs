@@ -44,7 +44,7 @@ pub(crate) static UNKNOWN: HashMap<UnknownKey, Counted, 4096> = HashMap::new();
 #[btf_map]
 pub(crate) static DENIED: HashMap<DeniedKey, Counted, 4096> = HashMap::new();
 
-/// Threads that are inside a call, by thread id; filled only while `sys_exit` is attached.
+/// Threads by id: 1 inside a call, 0 outside, absent where neither is known. Filled only while `sys_exit` is attached.
 #[btf_map]
 pub(crate) static INSIDE: HashMap<u32, u32, 32768> = HashMap::new();
 

@@ -11,6 +11,8 @@ use clap::Parser as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "log")]
+    env_logger::init();
     let args = args::Args::parse();
     match commands::run(args) {
         Ok(exit) => exit.into(),

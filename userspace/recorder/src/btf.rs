@@ -3,7 +3,7 @@
 //! A reader of its own for a format of two tables: aya keeps its BTF types private, and the crates that expose them are
 //! LGPL, which a static binary should not take in. Format: Documentation/bpf/btf.rst.
 
-use std::{collections::HashMap, fs, io, path::Path};
+use std::{collections::HashMap, io};
 
 /// Where the kernel shows its BTF (CONFIG_DEBUG_INFO_BTF, 5.4+).
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -41,24 +41,19 @@ const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 
 /// The type section and the string section, with the start of each type.
-pub struct KernelBtf {
-    bytes: Vec<u8>,
+pub struct KernelBtf<'a> {
+    bytes: &'a [u8],
     types: Vec<usize>,
     strings: usize,
-    structs: HashMap<Vec<u8>, usize>,
+    structs: HashMap<&'a [u8], usize>,
 }
 
-impl KernelBtf {
-    /// Reads the running kernel's BTF.
+impl<'a> KernelBtf<'a> {
+    /// Finds every type and every named struct.
     ///
     /// # Errors
-    /// When the file is missing or malformed.
-    pub fn read(path: &Path) -> Result<Self, BtfError> {
-        let bytes = fs::read(path).map_err(|source| BtfError::Read { path: path.display().to_string(), source })?;
-        Self::parse(bytes)
-    }
-
-    fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
+    /// When the bytes are no BTF.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
         let malformed = |at| BtfError::Malformed { at };
         let word = |at: usize| -> Result<u32, BtfError> {
             bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map(u32::from_le_bytes).ok_or(BtfError::Malformed { at })
@@ -90,7 +85,7 @@ impl KernelBtf {
             if kind == KIND_STRUCT && name != 0 && count > 0 {
                 let from = strings + name as usize;
                 let text = bytes.get(from..).and_then(|rest| rest.split(|byte| *byte == 0).next()).ok_or(malformed(at))?;
-                structs.entry(text.to_vec()).or_insert(types.len());
+                structs.entry(text).or_insert(types.len());
             }
             types.push(at);
             at += 12 + trailer;
@@ -155,8 +150,8 @@ mod tests {
 
     #[test]
     fn noise_is_an_error_and_no_panic() {
-        for bytes in [vec![], vec![0x9f, 0xeb], vec![0x9f, 0xeb, 1, 0, 24, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0]] {
-            assert!(matches!(KernelBtf::parse(bytes), Err(BtfError::Malformed { .. })));
+        for bytes in [Vec::new(), vec![0x9f, 0xeb], vec![0x9f, 0xeb, 1, 0, 24, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0]] {
+            assert!(matches!(KernelBtf::parse(&bytes), Err(BtfError::Malformed { .. })));
         }
     }
 }

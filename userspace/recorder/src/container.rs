@@ -146,7 +146,7 @@ impl Name {
     /// # Errors
     /// When the kernel refuses.
     pub fn wait(self, recorder: &mut Recorder) -> Result<Waiting, ContainerError> {
-        recorder.kernel_mut().watch_denials(true, [])?;
+        recorder.kernel_mut().watch_denials(true)?;
         recorder.kernel_mut().record_new(true)?;
         let mut candidates = BTreeMap::new();
         // Made by an engine or by hand, with nothing in it yet: whatever enters it enters from now on.

@@ -2,7 +2,7 @@
 
 use crate::btf::{BtfError, KernelBtf, VMLINUX};
 use aya::{
-    Btf, Ebpf, EbpfError, EbpfLoader, Pod, include_bytes_aligned,
+    Btf, Ebpf, EbpfError, EbpfLoader, Endianness, Pod, include_bytes_aligned,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, Queue, RingBuf},
     programs::{BtfTracePoint, Iter, ProgramError, RawTracePoint, raw_trace_point::RawTracePointLinkId},
 };
@@ -11,7 +11,6 @@ use std::{
     fs,
     io::{self, Read as _},
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
-    path::Path,
     ptr::NonNull,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -119,7 +118,6 @@ pub struct Kernel {
     blocks: Array<MapData, Value<[u8; BLOCK]>>,
     unknown: HashMap<MapData, Value<UnknownKey>, Value<Counted>>,
     denied: HashMap<MapData, Value<DeniedKey>, Value<Counted>>,
-    inside: HashMap<MapData, u32, u32>,
     made: HashMap<MapData, u64, u32>,
     record_new: Array<MapData, u32>,
     stats: PerCpuArray<MapData, u64>,
@@ -127,6 +125,8 @@ pub struct Kernel {
     generation: Word,
     mkdir_link: Option<RawTracePointLinkId>,
     denials: Option<[RawTracePointLinkId; 2]>,
+    #[cfg(feature = "log")]
+    logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
 }
 
 /// BPF_NOEXIST of linux/bpf.h.
@@ -174,8 +174,14 @@ impl Kernel {
         // SAFETY: a valid pointer to a local.
         let _ = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) };
 
-        let offsets = offsets(&KernelBtf::read(Path::new(VMLINUX))?)?;
-        let btf = Btf::from_sys_fs().ok();
+        let bytes = fs::read(VMLINUX).map_err(|source| BtfError::Read { path: VMLINUX.to_owned(), source })?;
+        // Two readers, since aya keeps members to itself: side by side, for each takes some 20 ms.
+        let (btf, offsets) = std::thread::scope(|scope| {
+            let btf = scope.spawn(|| Btf::parse(&bytes, Endianness::default()).ok());
+            let offsets = KernelBtf::parse(&bytes).and_then(|btf| offsets(&btf));
+            (btf.join().unwrap_or(None), offsets)
+        });
+        let offsets = offsets?;
         let arch = u32::from(cfg!(target_arch = "aarch64"));
         let mut loader = EbpfLoader::new();
         loader.btf(btf.as_ref()).override_global("ARCH", &arch, true);
@@ -195,7 +201,6 @@ impl Kernel {
             blocks: take(&mut ebpf, "BLOCKS")?,
             unknown: take(&mut ebpf, "UNKNOWN")?,
             denied: take(&mut ebpf, "DENIED")?,
-            inside: take(&mut ebpf, "INSIDE")?,
             made: take(&mut ebpf, "MADE")?,
             record_new: take(&mut ebpf, "RECORD_NEW")?,
             stats: take(&mut ebpf, "STATS")?,
@@ -203,6 +208,8 @@ impl Kernel {
             generation: Word::map(&mut ebpf, "GENERATION")?,
             mkdir_link: None,
             denials: None,
+            #[cfg(feature = "log")]
+            logger: aya_log::EbpfLogger::init(&mut ebpf).ok(),
             ebpf,
             btf,
         };
@@ -359,18 +366,15 @@ impl Kernel {
         Ok(())
     }
 
-    /// Attaches or detaches what finds denied calls: exits without an enter. `inside` lists the threads that are in a
-    /// call already.
+    /// Attaches or detaches what finds denied calls: exits without an enter. A call that a thread is in already is not
+    /// judged.
     ///
     /// # Errors
     /// When a program does not attach.
-    pub fn watch_denials(&mut self, on: bool, inside: impl IntoIterator<Item = u32>) -> Result<(), KernelError> {
+    pub fn watch_denials(&mut self, on: bool) -> Result<(), KernelError> {
         match (on, self.denials.take()) {
             (true, None) => {
                 let enter = self.attach_raw("inside", "sys_enter")?;
-                for thread in inside {
-                    self.inside.insert(thread, 1, 0).map_err(|source| map_error("INSIDE", source))?;
-                }
                 let exit = self.attach_raw("sys_exit", "sys_exit")?;
                 self.denials = Some([enter, exit]);
             }
@@ -494,6 +498,10 @@ impl Kernel {
 
     /// The next event.
     pub fn next_event(&mut self) -> Option<Event> {
+        #[cfg(feature = "log")]
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
         loop {
             let item = self.events.next()?;
             let bytes: &[u8] = &item;

@@ -254,9 +254,7 @@ impl Recorder {
         let filtered: Vec<_> = processes.iter().filter(|pid| proc::seccomp(**pid).is_some_and(|mode| mode != 0)).collect();
         recording.filtered_at_attach = !filtered.is_empty();
         if recording.filtered_at_attach {
-            let inside = processes.iter().flat_map(|pid| proc::threads(*pid).into_iter().map(move |tid| (*pid, tid)));
-            let inside: Vec<_> = inside.filter(|(pid, tid)| !matches!(proc::current_call(*pid, *tid), Some(None))).map(|(_, tid)| tid).collect();
-            self.kernel.watch_denials(true, inside)?;
+            self.kernel.watch_denials(true)?;
         }
         recording.started_late_ns = processes.iter().filter_map(|pid| proc::age_ns(*pid)).max().or(Some(0));
         recording.libc = processes.iter().find_map(|pid| proc::libc(*pid));

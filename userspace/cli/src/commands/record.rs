@@ -264,7 +264,7 @@ impl Run {
                 judged = true;
                 let harmless = recording.bundle.as_ref().is_some_and(seccast_recorder::runtime::bundle::Bundle::allows_everything);
                 if !filtered || harmless {
-                    recorder.kernel_mut().watch_denials(false, [])?;
+                    recorder.kernel_mut().watch_denials(false)?;
                 }
                 recording.libc = recording.cgroup.processes().into_iter().find_map(proc::libc);
             }
