@@ -28,6 +28,8 @@ pub struct Situation {
     pub start_container_hooks: bool,
     /// Processes may be started in the running container.
     pub exec: bool,
+    /// The profile is for aarch64, perhaps beside others.
+    pub aarch64: bool,
 }
 
 /// Calls that a runtime makes for one reason.
@@ -83,6 +85,7 @@ enum When {
     WithoutNoNewPrivs,
     StartContainerHooks,
     Exec,
+    Aarch64,
 }
 
 impl When {
@@ -91,6 +94,7 @@ impl When {
             Self::WithoutNoNewPrivs => !situation.no_new_privs,
             Self::StartContainerHooks => situation.start_container_hooks,
             Self::Exec => situation.exec,
+            Self::Aarch64 => situation.aarch64,
         }
     }
 }
@@ -139,6 +143,7 @@ mod tests {
             no_new_privs,
             start_container_hooks: hooks,
             exec,
+            aarch64: false,
         };
         groups(runtime, situation)
             .unwrap()
@@ -182,6 +187,22 @@ mod tests {
     fn every_name_exists() {
         for name in names(Runtime::Any, false, true, true) {
             assert!(syscall::nr(Arch::X86_64, &name).is_some(), "{name}");
+            // What aarch64 lacks needs a group of its own there.
+            assert!(
+                syscall::nr(Arch::Aarch64, &name).is_some() || name == "dup2",
+                "{name}"
+            );
         }
+        let hooks = Situation {
+            start_container_hooks: true,
+            aarch64: true,
+            ..Situation::default()
+        };
+        assert!(
+            groups(Runtime::Crun, hooks)
+                .unwrap()
+                .iter()
+                .any(|group| group.names.contains("dup3"))
+        );
     }
 }

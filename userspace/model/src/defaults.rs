@@ -209,6 +209,7 @@ mod tests {
             no_new_privs: false,
             start_container_hooks: true,
             exec: true,
+            aarch64: true,
         };
         for group in groups(Runtime::Any, all).unwrap() {
             for name in &group.names {
