@@ -13,23 +13,37 @@ use std::{
 const TARGET: &str = "bpfel-unknown-none";
 
 fn main() {
-    for variable in ["SECCAST_SKIP_EBPF", "SECCAST_BPF_RUSTC", "SECCAST_BPF_LINKER", "SECCAST_CACHE"] {
+    for variable in [
+        "SECCAST_SKIP_EBPF",
+        "SECCAST_BPF_RUSTC",
+        "SECCAST_BPF_LINKER",
+        "SECCAST_CACHE",
+    ] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
     let ebpf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ebpf");
-    for path in ["common/src", "common/Cargo.toml", "programs/src", "programs/Cargo.toml", "programs/Cargo.lock"] {
+    for path in [
+        "common/src",
+        "common/Cargo.toml",
+        "programs/src",
+        "programs/Cargo.toml",
+        "programs/Cargo.lock",
+    ] {
         println!("cargo::rerun-if-changed={}", ebpf.join(path).display());
     }
     let object = out.join("seccast.o");
     let built = if env::var_os("SECCAST_SKIP_EBPF").is_some_and(|value| value == "1") {
-        fs::write(&object, []).map_err(|error| format!("cannot write {}: {error}", object.display()))
+        fs::write(&object, [])
+            .map_err(|error| format!("cannot write {}: {error}", object.display()))
     } else {
         build(&ebpf.join("programs"), &out, &object)
     };
     if let Err(error) = built {
         println!("cargo::error={error}");
-        println!("cargo::error=run `cargo xtask setup`, or build without recording: SECCAST_SKIP_EBPF=1 cargo build");
+        println!(
+            "cargo::error=run `cargo xtask setup`, or build without recording: SECCAST_SKIP_EBPF=1 cargo build"
+        );
     }
 }
 
@@ -42,12 +56,17 @@ fn build(programs: &Path, out: &Path, object: &Path) -> Result<(), String> {
         cargo = Command::new("rustup");
         cargo.args(["run", "nightly", "cargo", "-Zbuild-std=core"]);
     } else {
-        return Err(format!("no compiler with a `core` for {TARGET}: neither rustc-web + libstd-rust-web-dev-bpf nor a nightly with rust-src"));
+        return Err(format!(
+            "no compiler with a `core` for {TARGET}: neither rustc-web + libstd-rust-web-dev-bpf nor a nightly with rust-src"
+        ));
     }
     // The host build's flags and wrappers are not for this target.
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        if name.starts_with("CARGO_") && name != "CARGO_HOME" && name != "CARGO_NET_OFFLINE" || name.starts_with("RUSTC_") || name == "RUSTFLAGS" {
+        if name.starts_with("CARGO_") && name != "CARGO_HOME" && name != "CARGO_NET_OFFLINE"
+            || name.starts_with("RUSTC_")
+            || name == "RUSTFLAGS"
+        {
             cargo.env_remove(&name);
         }
     }
@@ -55,16 +74,34 @@ fn build(programs: &Path, out: &Path, object: &Path) -> Result<(), String> {
     cargo
         .current_dir(programs)
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("RUSTFLAGS", format!("-C linker={} -C link-arg=--btf -C debuginfo=2 -C target-cpu=v3", linker.display()))
-        .args(["build", "--release", "--locked", "--target", TARGET, "--target-dir"])
+        .env(
+            "RUSTFLAGS",
+            format!(
+                "-C linker={} -C link-arg=--btf -C debuginfo=2 -C target-cpu=v3",
+                linker.display()
+            ),
+        )
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--target",
+            TARGET,
+            "--target-dir",
+        ])
         .arg(&target);
     if env::var_os("CARGO_FEATURE_LOG").is_some() {
         cargo.args(["--features", "log"]);
     }
-    let output = cargo.output().map_err(|error| format!("cannot run {cargo:?}: {error}"))?;
+    let output = cargo
+        .output()
+        .map_err(|error| format!("cannot run {cargo:?}: {error}"))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("the eBPF programs do not build: {}", text.trim().replace('\n', "\ncargo::error=")));
+        return Err(format!(
+            "the eBPF programs do not build: {}",
+            text.trim().replace('\n', "\ncargo::error=")
+        ));
     }
     let from = target.join(TARGET).join("release/seccast");
     fs::copy(&from, object).map_err(|error| format!("cannot copy {}: {error}", from.display()))?;
@@ -77,15 +114,30 @@ fn prebuilt_core() -> Option<PathBuf> {
         return Some(rustc.into());
     }
     let rustc = Path::new("/usr/bin/rustc");
-    let output = Command::new(rustc).args(["--print", "sysroot"]).output().ok()?;
+    let output = Command::new(rustc)
+        .args(["--print", "sysroot"])
+        .output()
+        .ok()?;
     let sysroot = String::from_utf8(output.stdout).ok()?;
-    Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET).is_dir().then(|| rustc.into())
+    Path::new(sysroot.trim())
+        .join("lib/rustlib")
+        .join(TARGET)
+        .is_dir()
+        .then(|| rustc.into())
 }
 
 fn nightly() -> bool {
-    let Ok(output) = Command::new("rustup").args(["run", "nightly", "rustc", "--print", "sysroot"]).output() else { return false };
+    let Ok(output) = Command::new("rustup")
+        .args(["run", "nightly", "rustc", "--print", "sysroot"])
+        .output()
+    else {
+        return false;
+    };
     let sysroot = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    output.status.success() && Path::new(&sysroot).join("lib/rustlib/src/rust/library/core").is_dir()
+    output.status.success()
+        && Path::new(&sysroot)
+            .join("lib/rustlib/src/rust/library/core")
+            .is_dir()
 }
 
 fn linker() -> Result<PathBuf, String> {
@@ -94,9 +146,16 @@ fn linker() -> Result<PathBuf, String> {
     }
     let cache = env::var_os("SECCAST_CACHE").map(PathBuf::from).or_else(|| {
         let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        base.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache"))).map(|base| base.join("seccast"))
+        base.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")))
+            .map(|base| base.join("seccast"))
     });
     let cached = cache.map(|cache| cache.join("tools/bin/bpf-linker"));
-    let on_path = env::split_paths(&env::var_os("PATH").unwrap_or_default()).map(|folder| folder.join("bpf-linker")).collect::<Vec<_>>();
-    cached.into_iter().chain(on_path).find(|path| path.is_file()).ok_or_else(|| "bpf-linker is not installed".to_owned())
+    let on_path = env::split_paths(&env::var_os("PATH").unwrap_or_default())
+        .map(|folder| folder.join("bpf-linker"))
+        .collect::<Vec<_>>();
+    cached
+        .into_iter()
+        .chain(on_path)
+        .find(|path| path.is_file())
+        .ok_or_else(|| "bpf-linker is not installed".to_owned())
 }

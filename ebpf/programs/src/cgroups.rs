@@ -42,7 +42,9 @@ pub(crate) fn first_sight(id: u64) -> bool {
         return adopt(id, slot);
     }
     // SAFETY: an entry of an array.
-    let record_new = RECORD_NEW.get_ptr(0).is_some_and(|flag| unsafe { *flag } != 0);
+    let record_new = RECORD_NEW
+        .get_ptr(0)
+        .is_some_and(|flag| unsafe { *flag } != 0);
     if !made || !record_new {
         return false;
     }
@@ -50,7 +52,11 @@ pub(crate) fn first_sight(id: u64) -> bool {
         count(Stat::SlotsFull);
         return false;
     };
-    if !adopt(id, fresh) || KEYS.get_ptr(id).is_none_or(|cgroup| unsafe { (*cgroup).slot } != fresh) {
+    if !adopt(id, fresh)
+        || KEYS
+            .get_ptr(id)
+            .is_none_or(|cgroup| unsafe { (*cgroup).slot } != fresh)
+    {
         // Another CPU was first: give it back.
         let _ = FREE.push(fresh, 0);
     }
@@ -89,8 +95,17 @@ fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
     // SAFETY: the tracepoint's cgroup; offsets come from BTF.
     let (hierarchy, id) = unsafe {
         (
-            follow::<u32, 2>(cgroup, [globals::CGROUP_ROOT.get(), globals::CGROUP_ROOT_HIERARCHY_ID.get()]),
-            follow::<u64, 2>(cgroup, [globals::CGROUP_KN.get(), globals::KERNFS_NODE_ID.get()]),
+            follow::<u32, 2>(
+                cgroup,
+                [
+                    globals::CGROUP_ROOT.get(),
+                    globals::CGROUP_ROOT_HIERARCHY_ID.get(),
+                ],
+            ),
+            follow::<u64, 2>(
+                cgroup,
+                [globals::CGROUP_KN.get(), globals::KERNFS_NODE_ID.get()],
+            ),
         )
     };
     // It fires for every hierarchy; ids of others could equal one of cgroup2.
@@ -103,6 +118,13 @@ fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
     #[cfg(feature = "log")]
     aya_log_ebpf::debug!(&ctx, "new cgroup {}", id);
     // SAFETY: the helper has no precondition.
-    provenance::text(event::MKDIR, NO_SLOT, 0, unsafe { bpf_ktime_get_ns() }, id, path as *const u8);
+    provenance::text(
+        event::MKDIR,
+        NO_SLOT,
+        0,
+        unsafe { bpf_ktime_get_ns() },
+        id,
+        path as *const u8,
+    );
     0
 }

@@ -41,7 +41,9 @@ fn inside(_: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sys_exit")]
 fn sys_exit(ctx: RawTracePointContext) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
-    let Some(process) = recorded(pid_tgid) else { return 0 };
+    let Some(process) = recorded(pid_tgid) else {
+        return 0;
+    };
     match INSIDE.get_ptr_mut(pid_tgid as u32) {
         // SAFETY: an entry of the map, of the current thread.
         Some(state) if unsafe { *state } == 1 => {
@@ -60,11 +62,19 @@ fn sys_exit(ctx: RawTracePointContext) -> i32 {
     let regs: u64 = ctx.arg(0);
     // SAFETY: the tracepoint's registers.
     let nr: u64 = unsafe { Probe::field(regs as *const u8, globals::REGS_NR.get()) };
-    let nr = if globals::ARCH.get() == 1 { i64::from(nr as i32) as u64 } else { nr };
+    let nr = if globals::ARCH.get() == 1 {
+        i64::from(nr as i32) as u64
+    } else {
+        nr
+    };
     let abi = abi::<Probe>(Probe::current(), regs);
     // SAFETY: an entry of the map, of the current process.
     let (slot, phase) = unsafe { ((*process).slot, (*process).phase) };
-    let key = DeniedKey { slot, abi_phase: abi << 16 | phase, nr };
+    let key = DeniedKey {
+        slot,
+        abi_phase: abi << 16 | phase,
+        nr,
+    };
     if let Some(counted) = DENIED.get_ptr_mut(key) {
         provenance::add(counted);
     } else if let Err(error) = DENIED.insert(key, provenance::first(), BPF_NOEXIST as u64) {

@@ -22,11 +22,18 @@ use seccast_common::{Stat, event, phase, slot_flag};
 fn process_fork(ctx: RawTracePointContext) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
     let parent = (pid_tgid >> 32) as u32;
-    let Some(process) = TASKS.get_ptr(parent) else { return 0 };
+    let Some(process) = TASKS.get_ptr(parent) else {
+        return 0;
+    };
     let child: u64 = ctx.arg(1);
     let child = child as *const u8;
     // SAFETY: the tracepoint's child; offsets come from BTF.
-    let (pid, tgid): (u32, u32) = unsafe { (Probe::field(child, globals::TASK_PID.get()), Probe::field(child, globals::TASK_TGID.get())) };
+    let (pid, tgid): (u32, u32) = unsafe {
+        (
+            Probe::field(child, globals::TASK_PID.get()),
+            Probe::field(child, globals::TASK_TGID.get()),
+        )
+    };
     if INSIDE.get_ptr(pid_tgid as u32).is_some() {
         // The child leaves a call that it never entered.
         if INSIDE.insert(pid, 1, BPF_ANY as u64).is_err() {
@@ -47,12 +54,15 @@ fn process_fork(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 fn process_exec(ctx: RawTracePointContext) -> i32 {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let Some(process) = TASKS.get_ptr_mut(tgid) else { return 0 };
+    let Some(process) = TASKS.get_ptr_mut(tgid) else {
+        return 0;
+    };
     let task: u64 = ctx.arg(0);
     let task = task as *const u8;
     let binprm: u64 = ctx.arg(2);
     // SAFETY: the tracepoint's binprm; the offset comes from BTF.
-    let filename: u64 = unsafe { Probe::field(binprm as *const u8, globals::BINPRM_FILENAME.get()) };
+    let filename: u64 =
+        unsafe { Probe::field(binprm as *const u8, globals::BINPRM_FILENAME.get()) };
     let filename = filename as *const u8;
     in_execve(ctx.arg(1));
     // SAFETY: an entry of the map; its process is the current one.
@@ -68,9 +78,22 @@ fn process_exec(ctx: RawTracePointContext) -> i32 {
     process.image = now;
     // SAFETY: the helper has no precondition.
     let cgroup = unsafe { bpf_get_current_cgroup_id() };
-    provenance::text(event::EXEC, process.slot, process.phase, now, cgroup, filename);
+    provenance::text(
+        event::EXEC,
+        process.slot,
+        process.phase,
+        now,
+        cgroup,
+        filename,
+    );
     #[cfg(feature = "log")]
-    aya_log_ebpf::debug!(&ctx, "exec: process {} slot {} phase {}", tgid, process.slot, process.phase);
+    aya_log_ebpf::debug!(
+        &ctx,
+        "exec: process {} slot {} phase {}",
+        tgid,
+        process.slot,
+        process.phase
+    );
     0
 }
 
@@ -95,7 +118,12 @@ fn start(process: &mut seccast_common::Process, task: *const u8) {
                 process.phase = phase::EXEC;
             } else {
                 let starts = (*slot).starts;
-                process.phase = phase::START + if starts < phase::STARTS { starts } else { phase::STARTS - 1 };
+                process.phase = phase::START
+                    + if starts < phase::STARTS {
+                        starts
+                    } else {
+                        phase::STARTS - 1
+                    };
                 (*slot).starts = starts + 1;
             }
             if process.filters != 0 {
@@ -122,7 +150,10 @@ fn again(task: *const u8, filename: *const u8) -> bool {
     let mut name = [0u8; 16];
     // SAFETY: probe_read fails instead of faulting.
     let _ = unsafe { bpf_probe_read_kernel_str_bytes(filename, &mut name) };
-    if !(starts_with(&name, b"/proc/self/exe\0") || starts_with(&name, b"/proc/self/fd/") || starts_with(&name, b"/dev/fd/")) {
+    if !(starts_with(&name, b"/proc/self/exe\0")
+        || starts_with(&name, b"/proc/self/fd/")
+        || starts_with(&name, b"/dev/fd/"))
+    {
         return false;
     }
     let mnt_ns = [globals::TASK_NSPROXY.get(), globals::NSPROXY_MNT_NS.get()];
@@ -152,7 +183,9 @@ fn starts_with<const N: usize>(name: &[u8; 16], prefix: &[u8; N]) -> bool {
 fn process_exit(_ctx: RawTracePointContext) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
     let tgid = (pid_tgid >> 32) as u32;
-    let Some(process) = TASKS.get_ptr(tgid) else { return 0 };
+    let Some(process) = TASKS.get_ptr(tgid) else {
+        return 0;
+    };
     // SAFETY: the helper has no precondition.
     let task = unsafe { bpf_get_current_task() } as *const u8;
     // SAFETY: an entry of the map, of the current process; offsets come from BTF.
@@ -166,7 +199,12 @@ fn process_exit(_ctx: RawTracePointContext) -> i32 {
     }
     let _ = INSIDE.remove(pid_tgid as u32);
     // SAFETY: offsets come from BTF. `live` was decremented before the tracepoint (kernel/exit.c, do_exit).
-    let live: u32 = unsafe { follow(task, [globals::TASK_SIGNAL.get(), globals::SIGNAL_LIVE.get()]) };
+    let live: u32 = unsafe {
+        follow(
+            task,
+            [globals::TASK_SIGNAL.get(), globals::SIGNAL_LIVE.get()],
+        )
+    };
     if live == 0 {
         let _ = TASKS.remove(tgid);
         #[cfg(feature = "log")]

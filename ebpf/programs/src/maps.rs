@@ -6,7 +6,9 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use core::arch::asm;
-use seccast_common::{BLOCK, Cgroup, Counted, DeniedKey, Entered, PHASES, Process, SLOTS, Slot, Stat, UnknownKey};
+use seccast_common::{
+    BLOCK, Cgroup, Counted, DeniedKey, Entered, PHASES, Process, SLOTS, Slot, Stat, UnknownKey,
+};
 
 /// Recorded cgroups, by cgroup id.
 #[btf_map]

@@ -5,7 +5,10 @@ use crate::{
     task::Probe,
     task::Reader,
 };
-use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_probe_read_kernel_str_bytes, generated::bpf_ktime_get_ns};
+use aya_ebpf::helpers::{
+    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_probe_read_kernel_str_bytes,
+    generated::bpf_ktime_get_ns,
+};
 use seccast_common::{Counted, Sighting, Stat, TEXT, Text, abi, event};
 
 /// x86: offsets in pt_regs of the six arguments of a 64-bit call (di si dx r10 r8 r9).
@@ -47,7 +50,9 @@ pub(crate) fn sighting(slot: u32, phase: u32, abi: u32, nr: u32, regs: *const u8
         // SAFETY: the helper has no precondition.
         time: unsafe { bpf_ktime_get_ns() },
         // SAFETY: an entry of the map, removed only when the process is gone.
-        image: TASKS.get_ptr(tgid).map_or(0, |process| unsafe { (*process).image }),
+        image: TASKS
+            .get_ptr(tgid)
+            .map_or(0, |process| unsafe { (*process).image }),
         comm: bpf_get_current_comm().unwrap_or_default(),
         args,
     });

@@ -19,7 +19,10 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, RawTracePointContext},
 };
 use core::ptr::{read_volatile, write_volatile};
-use seccast_common::{Counted, Entered, NO_SLOT, NUMBERS, PHASES, Process, Stat, UnknownKey, abi, phase, position, slot_flag};
+use seccast_common::{
+    Counted, Entered, NO_SLOT, NUMBERS, PHASES, Process, Stat, UnknownKey, abi, phase, position,
+    slot_flag,
+};
 
 /// CPUs with a cache entry; others take the slow path.
 const CPUS: usize = 256;
@@ -44,7 +47,14 @@ struct Cached {
     task: u64,
 }
 
-const EMPTY: Cached = Cached { start_time: 0, block: NO_BLOCK, self_exec_id: 0, cgroups: 0, generation: 0, task: 0 };
+const EMPTY: Cached = Cached {
+    start_time: 0,
+    block: NO_BLOCK,
+    self_exec_id: 0,
+    cgroups: 0,
+    generation: 0,
+    task: 0,
+};
 
 #[unsafe(no_mangle)]
 static mut CACHE: [Cached; CPUS] = [EMPTY; CPUS];
@@ -95,7 +105,12 @@ fn sys_enter(ctx: BtfTracePointContext) -> i32 {
 /// The same for kernels before 5.11 or without BTF: no cache.
 #[raw_tracepoint(tracepoint = "sys_enter")]
 fn sys_enter_raw(ctx: RawTracePointContext) -> i32 {
-    mark::<Probe>(resolve(generation()), Probe::current(), ctx.arg(0), ctx.arg(1))
+    mark::<Probe>(
+        resolve(generation()),
+        Probe::current(),
+        ctx.arg(0),
+        ctx.arg(1),
+    )
 }
 
 /// The floor of every measurement: what an attached program costs that does nothing.
@@ -108,7 +123,9 @@ fn empty(_: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn generation() -> u64 {
     // SAFETY: a word of a map; volatile since user space writes it.
-    GENERATION.get_ptr(0).map_or(0, |word| unsafe { read_volatile(word) })
+    GENERATION
+        .get_ptr(0)
+        .map_or(0, |word| unsafe { read_volatile(word) })
 }
 
 /// The block of the current process, or [`NO_BLOCK`].
@@ -159,20 +176,33 @@ fn resolve(generation: u64) -> u32 {
 #[inline(always)]
 fn enter(slot: u32, started: bool, tgid: u32) -> u32 {
     // SAFETY: entries of an array are never freed.
-    let flags = SLOT.get_ptr(slot).map_or(0, |slot| unsafe { (*slot).flags });
-    let mut process = Process { slot, ..Process::default() };
-    process.phase = if flags & slot_flag::ALL_APP != 0 || (started && flags & slot_flag::NO_EXEC != 0) {
-        phase::START
-    } else if started {
-        phase::ENTER
-    } else {
-        phase::RUNTIME
+    let flags = SLOT
+        .get_ptr(slot)
+        .map_or(0, |slot| unsafe { (*slot).flags });
+    let mut process = Process {
+        slot,
+        ..Process::default()
     };
+    process.phase =
+        if flags & slot_flag::ALL_APP != 0 || (started && flags & slot_flag::NO_EXEC != 0) {
+            phase::START
+        } else if started {
+            phase::ENTER
+        } else {
+            phase::RUNTIME
+        };
     if process.phase <= phase::ENTER {
         // SAFETY: the helper has no precondition.
         process.entry = (unsafe { bpf_ktime_get_ns() } << 16) ^ u64::from(tgid);
-        let entered = Entered { slot, pid: tgid, comm: bpf_get_current_comm().unwrap_or_default() };
-        if ENTERED.insert(process.entry, entered, BPF_ANY as u64).is_err() {
+        let entered = Entered {
+            slot,
+            pid: tgid,
+            comm: bpf_get_current_comm().unwrap_or_default(),
+        };
+        if ENTERED
+            .insert(process.entry, entered, BPF_ANY as u64)
+            .is_err()
+        {
             count(Stat::EnteredFull);
         }
     }
@@ -190,22 +220,31 @@ fn mark<R: Reader>(block: u32, task: *const u8, regs: u64, nr: u64) -> i32 {
         return 0;
     }
     let abi = abi::<R>(task, regs);
-    let (abi, nr) = if abi == abi::NATIVE && nr & !(X32_BIT | (NUMBERS as u64 - 1)) == 0 && nr & X32_BIT != 0 {
-        (abi::X32, nr & !X32_BIT)
-    } else {
-        (abi, nr)
-    };
+    let (abi, nr) =
+        if abi == abi::NATIVE && nr & !(X32_BIT | (NUMBERS as u64 - 1)) == 0 && nr & X32_BIT != 0 {
+            (abi::X32, nr & !X32_BIT)
+        } else {
+            (abi, nr)
+        };
     if nr >= NUMBERS as u64 {
         return unknown(block, abi, nr);
     }
-    let Some(bytes) = BLOCKS.get_ptr_mut(block) else { return 0 };
+    let Some(bytes) = BLOCKS.get_ptr_mut(block) else {
+        return 0;
+    };
     let at = position(abi, nr as u32);
     // SAFETY: `at` is masked to the block. A plain store: no other number shares the byte.
     unsafe {
         let byte = bytes.cast::<u8>().add(at);
         if read_volatile(byte) == 0 {
             write_volatile(byte, 1);
-            provenance::sighting(block / PHASES, block % PHASES, abi, nr as u32, regs as *const u8);
+            provenance::sighting(
+                block / PHASES,
+                block % PHASES,
+                abi,
+                nr as u32,
+                regs as *const u8,
+            );
         }
     }
     0
@@ -228,7 +267,11 @@ pub(crate) fn abi<R: Reader>(task: *const u8, regs: u64) -> u32 {
 /// A number out of range: counted, with its first caller.
 #[inline(always)]
 fn unknown(block: u32, abi: u32, nr: u64) -> i32 {
-    let key = UnknownKey { nr, slot: block / PHASES, abi_phase: abi << 16 | block % PHASES };
+    let key = UnknownKey {
+        nr,
+        slot: block / PHASES,
+        abi_phase: abi << 16 | block % PHASES,
+    };
     if let Some(counted) = UNKNOWN.get_ptr_mut(key) {
         provenance::add(counted);
         return 0;

@@ -55,7 +55,10 @@ impl Reader for Probe {
 /// # Safety
 /// Each offset belongs to the structure that the chain has reached.
 #[inline(always)]
-pub(crate) unsafe fn follow<T: Copy + Default, const N: usize>(start: *const u8, offsets: [usize; N]) -> T {
+pub(crate) unsafe fn follow<T: Copy + Default, const N: usize>(
+    start: *const u8,
+    offsets: [usize; N],
+) -> T {
     let mut at = start;
     let mut index = 0;
     while index + 1 < N {

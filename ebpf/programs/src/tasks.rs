@@ -46,7 +46,12 @@ fn tasks(ctx: *mut c_void) -> i32 {
         let record = Blocked {
             cgroup: follow(
                 task,
-                [globals::TASK_CGROUPS.get(), globals::CSS_SET_DFL_CGRP.get(), globals::CGROUP_KN.get(), globals::KERNFS_NODE_ID.get()],
+                [
+                    globals::TASK_CGROUPS.get(),
+                    globals::CSS_SET_DFL_CGRP.get(),
+                    globals::CGROUP_KN.get(),
+                    globals::KERNFS_NODE_ID.get(),
+                ],
             ),
             nr: if arm { i64::from(nr as i32) } else { nr as i64 },
             pid: Probe::field(task, globals::TASK_TGID.get()),

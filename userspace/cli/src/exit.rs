@@ -37,7 +37,9 @@ impl Exit {
 
     /// The exit that an error asks for with [`Failed`], else [`Exit::CouldNot`].
     pub fn of(error: &anyhow::Error) -> Self {
-        error.downcast_ref::<Failed>().map_or(Self::CouldNot, |failed| failed.exit)
+        error
+            .downcast_ref::<Failed>()
+            .map_or(Self::CouldNot, |failed| failed.exit)
     }
 }
 

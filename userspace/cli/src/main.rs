@@ -1,6 +1,9 @@
 //! The `seccast` command: arguments, printing, wiring.
 #![forbid(unsafe_code)]
-#![allow(unreachable_pub, reason = "a binary has no public API; `pub` is what other modules may use")]
+#![allow(
+    unreachable_pub,
+    reason = "a binary has no public API; `pub` is what other modules may use"
+)]
 
 mod args;
 mod commands;

@@ -56,14 +56,23 @@ impl<'a> KernelBtf<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
         let malformed = |at| BtfError::Malformed { at };
         let word = |at: usize| -> Result<u32, BtfError> {
-            bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map(u32::from_le_bytes).ok_or(BtfError::Malformed { at })
+            bytes
+                .get(at..at + 4)
+                .and_then(|four| four.try_into().ok())
+                .map(u32::from_le_bytes)
+                .ok_or(BtfError::Malformed { at })
         };
         if word(0)? & 0xffff != 0xeb9f {
             return Err(malformed(0));
         }
         let header = word(4)? as usize;
-        let (type_offset, type_length, string_offset) = (word(8)? as usize, word(12)? as usize, word(16)? as usize);
-        let (start, end, strings) = (header + type_offset, header + type_offset + type_length, header + string_offset);
+        let (type_offset, type_length, string_offset) =
+            (word(8)? as usize, word(12)? as usize, word(16)? as usize);
+        let (start, end, strings) = (
+            header + type_offset,
+            header + type_offset + type_length,
+            header + string_offset,
+        );
         if end > bytes.len() || strings > bytes.len() {
             return Err(malformed(8));
         }
@@ -84,22 +93,35 @@ impl<'a> KernelBtf<'a> {
             };
             if kind == KIND_STRUCT && name != 0 && count > 0 {
                 let from = strings + name as usize;
-                let text = bytes.get(from..).and_then(|rest| rest.split(|byte| *byte == 0).next()).ok_or(malformed(at))?;
+                let text = bytes
+                    .get(from..)
+                    .and_then(|rest| rest.split(|byte| *byte == 0).next())
+                    .ok_or(malformed(at))?;
                 structs.entry(text).or_insert(types.len());
             }
             types.push(at);
             at += 12 + trailer;
         }
-        Ok(Self { bytes, types, strings, structs })
+        Ok(Self {
+            bytes,
+            types,
+            strings,
+            structs,
+        })
     }
 
     fn word(&self, at: usize) -> Option<u32> {
-        self.bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map(u32::from_le_bytes)
+        self.bytes
+            .get(at..at + 4)
+            .and_then(|four| four.try_into().ok())
+            .map(u32::from_le_bytes)
     }
 
     fn name_is(&self, name: u32, wanted: &str) -> bool {
         let from = self.strings + name as usize;
-        self.bytes.get(from..from + wanted.len() + 1).is_some_and(|text| text.split_last() == Some((&0, wanted.as_bytes())))
+        self.bytes
+            .get(from..from + wanted.len() + 1)
+            .is_some_and(|text| text.split_last() == Some((&0, wanted.as_bytes())))
     }
 
     /// Byte offset of `path` (members joined by dots) in `structure`, through anonymous structs and unions.
@@ -107,7 +129,10 @@ impl<'a> KernelBtf<'a> {
     /// # Errors
     /// When the kernel has no such structure or member.
     pub fn offset(&self, structure: &str, path: &str) -> Result<u32, BtfError> {
-        let missing = || BtfError::Missing { structure: structure.to_owned(), member: path.to_owned() };
+        let missing = || BtfError::Missing {
+            structure: structure.to_owned(),
+            member: path.to_owned(),
+        };
         let mut id = *self.structs.get(structure.as_bytes()).ok_or_else(missing)?;
         let mut bits = 0;
         for member in path.split('.') {
@@ -125,18 +150,31 @@ impl<'a> KernelBtf<'a> {
         let kind = (info >> 24) & 0x1f;
         match kind {
             // typedef, volatile, const, restrict, type tag: look through.
-            8..=11 | 18 if depth < 32 => return self.member(self.word(at + 8)? as usize, wanted, depth + 1),
+            8..=11 | 18 if depth < 32 => {
+                return self.member(self.word(at + 8)? as usize, wanted, depth + 1);
+            }
             KIND_STRUCT | KIND_UNION => {}
             _ => return None,
         }
         for index in 0..(info & 0xffff) as usize {
             let entry = at + 12 + 12 * index;
-            let (name, of, raw) = (self.word(entry)?, self.word(entry + 4)? as usize, self.word(entry + 8)?);
-            let bits = if info >> 31 == 1 { raw & 0x00ff_ffff } else { raw };
+            let (name, of, raw) = (
+                self.word(entry)?,
+                self.word(entry + 4)? as usize,
+                self.word(entry + 8)?,
+            );
+            let bits = if info >> 31 == 1 {
+                raw & 0x00ff_ffff
+            } else {
+                raw
+            };
             if name != 0 && self.name_is(name, wanted) {
                 return Some((bits, of));
             }
-            if name == 0 && depth < 32 && let Some((inner, found)) = self.member(of, wanted, depth + 1) {
+            if name == 0
+                && depth < 32
+                && let Some((inner, found)) = self.member(of, wanted, depth + 1)
+            {
                 return Some((bits + inner, found));
             }
         }
@@ -150,8 +188,18 @@ mod tests {
 
     #[test]
     fn noise_is_an_error_and_no_panic() {
-        for bytes in [Vec::new(), vec![0x9f, 0xeb], vec![0x9f, 0xeb, 1, 0, 24, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0]] {
-            assert!(matches!(KernelBtf::parse(&bytes), Err(BtfError::Malformed { .. })));
+        for bytes in [
+            Vec::new(),
+            vec![0x9f, 0xeb],
+            vec![
+                0x9f, 0xeb, 1, 0, 24, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0,
+                0,
+            ],
+        ] {
+            assert!(matches!(
+                KernelBtf::parse(&bytes),
+                Err(BtfError::Malformed { .. })
+            ));
         }
     }
 }

@@ -14,7 +14,9 @@ use std::{
 #[non_exhaustive]
 pub enum CgroupError {
     /// There is no cgroup2 hierarchy.
-    #[error("no cgroup2 hierarchy is mounted: containers cannot be told apart on a pure cgroup v1 host; mount one (`mount -t cgroup2 none /sys/fs/cgroup/unified`) or boot with systemd.unified_cgroup_hierarchy=1")]
+    #[error(
+        "no cgroup2 hierarchy is mounted: containers cannot be told apart on a pure cgroup v1 host; mount one (`mount -t cgroup2 none /sys/fs/cgroup/unified`) or boot with systemd.unified_cgroup_hierarchy=1"
+    )]
     NotMounted,
     /// A file could not be read or written.
     #[error("cannot {action} {path}")]
@@ -44,7 +46,9 @@ pub enum CgroupError {
         pid: u32,
     },
     /// The process is in no cgroup2 directory that can be seen from here.
-    #[error("process {pid} is in cgroup {path}, outside of the cgroup2 mount {mount} as it is seen here")]
+    #[error(
+        "process {pid} is in cgroup {path}, outside of the cgroup2 mount {mount} as it is seen here"
+    )]
     Outside {
         /// Its id.
         pid: u32,
@@ -56,7 +60,11 @@ pub enum CgroupError {
 }
 
 fn suggestion(names: &[String]) -> String {
-    if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(", ")) }
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!("; did you mean {}?", names.join(", "))
+    }
 }
 
 /// The cgroup2 mount of this mount namespace.
@@ -83,16 +91,24 @@ impl Hierarchy {
     /// When there is none.
     pub fn find() -> Result<Self, CgroupError> {
         let path = Path::new("/proc/self/mountinfo");
-        let text = fs::read_to_string(path).map_err(|source| CgroupError::Io { action: "read", path: path.into(), source })?;
+        let text = fs::read_to_string(path).map_err(|source| CgroupError::Io {
+            action: "read",
+            path: path.into(),
+            source,
+        })?;
         let mount = text
             .lines()
             .filter_map(|line| {
                 let (front, back) = line.split_once(" - ")?;
-                (back.split(' ').next()? == "cgroup2").then(|| front.split(' ').nth(4)).flatten()
+                (back.split(' ').next()? == "cgroup2")
+                    .then(|| front.split(' ').nth(4))
+                    .flatten()
             })
             .next_back()
             .ok_or(CgroupError::NotMounted)?;
-        Ok(Self { mount: unescape(mount).into() })
+        Ok(Self {
+            mount: unescape(mount).into(),
+        })
     }
 
     /// Where it is mounted.
@@ -112,20 +128,34 @@ impl Hierarchy {
     /// # Errors
     /// When there is none, with similar names of the same folder.
     pub fn open(&self, path: &str) -> Result<Cgroup, CgroupError> {
-        let below = Path::new(path).strip_prefix(&self.mount).unwrap_or(Path::new(path.trim_start_matches('/')));
+        let below = Path::new(path)
+            .strip_prefix(&self.mount)
+            .unwrap_or(Path::new(path.trim_start_matches('/')));
         let dir = self.mount.join(below);
-        let outside = below.components().any(|part| !matches!(part, std::path::Component::Normal(_)));
+        let outside = below
+            .components()
+            .any(|part| !matches!(part, std::path::Component::Normal(_)));
         match fs::metadata(&dir) {
-            Ok(metadata) if metadata.is_dir() && !outside => {
-                Ok(Cgroup { path: format!("/{}", below.display()), dir, id: metadata.ino() })
-            }
-            _ => Err(CgroupError::Missing { path: path.to_owned(), mount: self.mount.clone(), near: self.near(&dir) }),
+            Ok(metadata) if metadata.is_dir() && !outside => Ok(Cgroup {
+                path: format!("/{}", below.display()),
+                dir,
+                id: metadata.ino(),
+            }),
+            _ => Err(CgroupError::Missing {
+                path: path.to_owned(),
+                mount: self.mount.clone(),
+                near: self.near(&dir),
+            }),
         }
     }
 
     fn near(&self, dir: &Path) -> Vec<String> {
-        let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else { return Vec::new() };
-        let names = subdirectories(parent).into_iter().filter_map(|found| Some(found.file_name()?.to_string_lossy().into_owned()));
+        let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else {
+            return Vec::new();
+        };
+        let names = subdirectories(parent)
+            .into_iter()
+            .filter_map(|found| Some(found.file_name()?.to_string_lossy().into_owned()));
         crate::near::names(&name.to_string_lossy(), names)
     }
 
@@ -134,11 +164,19 @@ impl Hierarchy {
     /// # Errors
     /// When the process is gone or its cgroup is not below the mount.
     pub fn of_process(&self, pid: u32) -> Result<Cgroup, CgroupError> {
-        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).map_err(|_| CgroupError::NoProcess { pid })?;
-        let path = text.lines().find_map(|line| line.strip_prefix("0::")).ok_or(CgroupError::NotMounted)?;
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))
+            .map_err(|_| CgroupError::NoProcess { pid })?;
+        let path = text
+            .lines()
+            .find_map(|line| line.strip_prefix("0::"))
+            .ok_or(CgroupError::NotMounted)?;
         let path = path.trim_end_matches(" (deleted)");
         if path.contains("/..") {
-            return Err(CgroupError::Outside { pid, path: path.to_owned(), mount: self.mount.clone() });
+            return Err(CgroupError::Outside {
+                pid,
+                path: path.to_owned(),
+                mount: self.mount.clone(),
+            });
         }
         self.open(path)
     }
@@ -150,9 +188,14 @@ impl Hierarchy {
         let mut folders = vec![self.mount.clone()];
         while let Some(folder) = folders.pop() {
             for dir in subdirectories(&folder) {
-                let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                let name = dir
+                    .file_name()
+                    .map(|name| name.to_string_lossy().into_owned())
+                    .unwrap_or_default();
                 if name.contains(id) && !name.contains("conmon") {
-                    if let Ok(below) = dir.strip_prefix(&self.mount) && let Ok(cgroup) = self.open(&below.to_string_lossy()) {
+                    if let Ok(below) = dir.strip_prefix(&self.mount)
+                        && let Ok(cgroup) = self.open(&below.to_string_lossy())
+                    {
                         found.push(cgroup);
                     }
                 } else {
@@ -171,8 +214,12 @@ impl Hierarchy {
         let mut folders = subdirectories(&self.mount);
         while let Some(folder) = folders.pop() {
             folders.extend(subdirectories(&folder));
-            let empty = fs::read_to_string(folder.join("cgroup.events")).is_ok_and(|events| events.lines().any(|line| line == "populated 0"));
-            if empty && let Ok(below) = folder.strip_prefix(&self.mount) && let Ok(cgroup) = self.open(&below.to_string_lossy()) {
+            let empty = fs::read_to_string(folder.join("cgroup.events"))
+                .is_ok_and(|events| events.lines().any(|line| line == "populated 0"));
+            if empty
+                && let Ok(below) = folder.strip_prefix(&self.mount)
+                && let Ok(cgroup) = self.open(&below.to_string_lossy())
+            {
                 found.push(cgroup);
             }
         }
@@ -185,7 +232,11 @@ impl Hierarchy {
     /// When the directory cannot be made.
     pub fn create(&self, path: &str) -> Result<Cgroup, CgroupError> {
         let dir = self.mount.join(path.trim_start_matches('/'));
-        fs::create_dir(&dir).map_err(|source| CgroupError::Io { action: "create cgroup", path: dir.clone(), source })?;
+        fs::create_dir(&dir).map_err(|source| CgroupError::Io {
+            action: "create cgroup",
+            path: dir.clone(),
+            source,
+        })?;
         self.open(path)
     }
 }
@@ -194,13 +245,19 @@ impl Cgroup {
     /// Processes of this cgroup and of those below it.
     #[must_use]
     pub fn processes(&self) -> BTreeSet<u32> {
-        self.subtree().iter().flat_map(|dir| pids(&dir.join("cgroup.procs"))).collect()
+        self.subtree()
+            .iter()
+            .flat_map(|dir| pids(&dir.join("cgroup.procs")))
+            .collect()
     }
 
     /// Ids of this cgroup and of those below it.
     #[must_use]
     pub fn ids(&self) -> BTreeSet<u64> {
-        self.subtree().iter().filter_map(|dir| Some(fs::metadata(dir).ok()?.ino())).collect()
+        self.subtree()
+            .iter()
+            .filter_map(|dir| Some(fs::metadata(dir).ok()?.ino()))
+            .collect()
     }
 
     fn subtree(&self) -> Vec<PathBuf> {
@@ -235,7 +292,11 @@ impl Cgroup {
     /// When the kernel refuses.
     pub fn add(&self, pid: u32) -> Result<(), CgroupError> {
         let path = self.dir.join("cgroup.procs");
-        fs::write(&path, pid.to_string()).map_err(|source| CgroupError::Io { action: "write", path, source })
+        fs::write(&path, pid.to_string()).map_err(|source| CgroupError::Io {
+            action: "write",
+            path,
+            source,
+        })
     }
 
     /// Removes the directory; it must hold no process.
@@ -243,20 +304,37 @@ impl Cgroup {
     /// # Errors
     /// When the kernel refuses.
     pub fn remove(&self) -> Result<(), CgroupError> {
-        fs::remove_dir(&self.dir).map_err(|source| CgroupError::Io { action: "remove", path: self.dir.clone(), source })
+        fs::remove_dir(&self.dir).map_err(|source| CgroupError::Io {
+            action: "remove",
+            path: self.dir.clone(),
+            source,
+        })
     }
 }
 
 fn pids(path: &Path) -> Vec<u32> {
-    fs::read_to_string(path).unwrap_or_default().lines().filter_map(|line| line.parse().ok()).collect()
+    fs::read_to_string(path)
+        .unwrap_or_default()
+        .lines()
+        .filter_map(|line| line.parse().ok())
+        .collect()
 }
 
 fn subdirectories(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
 }
 
 /// mountinfo writes space, tab, newline and backslash as octal.
 fn unescape(text: &str) -> String {
-    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+    text.replace("\\040", " ")
+        .replace("\\011", "\t")
+        .replace("\\012", "\n")
+        .replace("\\134", "\\")
 }

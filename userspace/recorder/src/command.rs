@@ -26,15 +26,25 @@ impl FromStr for User {
 
     /// `UID:GID`, or `UID` with the group that /etc/passwd gives it.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let number = |part: &str| part.parse::<u32>().map_err(|_| format!("`{part}` is no number; write UID or UID:GID"));
+        let number = |part: &str| {
+            part.parse::<u32>()
+                .map_err(|_| format!("`{part}` is no number; write UID or UID:GID"))
+        };
         match text.split_once(':') {
-            Some((uid, gid)) => Ok(Self { uid: number(uid)?, gid: number(gid)? }),
+            Some((uid, gid)) => Ok(Self {
+                uid: number(uid)?,
+                gid: number(gid)?,
+            }),
             None => {
                 let uid = number(text)?;
                 let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-                let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.get(2) == Some(&text));
+                let entry = passwd
+                    .lines()
+                    .map(|line| line.split(':').collect::<Vec<_>>())
+                    .find(|fields| fields.get(2) == Some(&text));
                 let gid = entry.and_then(|fields| fields.get(3)?.parse().ok());
-                gid.map(|gid| Self { uid, gid }).ok_or_else(|| format!("user {uid} is not in /etc/passwd; write UID:GID"))
+                gid.map(|gid| Self { uid, gid })
+                    .ok_or_else(|| format!("user {uid} is not in /etc/passwd; write UID:GID"))
             }
         }
     }
@@ -70,7 +80,10 @@ pub enum CommandError {
 /// When neither the caller's cgroup nor the root takes one.
 pub fn cgroup(hierarchy: &Hierarchy) -> Result<Cgroup, CgroupError> {
     let name = format!("seccast-{}", std::process::id());
-    let own = hierarchy.of_process(std::process::id()).map(|cgroup| cgroup.path).unwrap_or_default();
+    let own = hierarchy
+        .of_process(std::process::id())
+        .map(|cgroup| cgroup.path)
+        .unwrap_or_default();
     let nested = hierarchy.create(&format!("{}/{name}", own.trim_end_matches('/')));
     nested.or_else(|_| hierarchy.create(&format!("/{name}")))
 }
@@ -86,17 +99,37 @@ impl Running {
     ///
     /// # Errors
     /// When it cannot be executed or the cgroup cannot be entered.
-    pub fn start(command: &[String], cgroup: Cgroup, user: Option<User>) -> Result<Self, CommandError> {
-        let (program, arguments) = command.split_first().ok_or_else(|| CommandError::NotFound { program: String::new() })?;
+    pub fn start(
+        command: &[String],
+        cgroup: Cgroup,
+        user: Option<User>,
+    ) -> Result<Self, CommandError> {
+        let (program, arguments) = command
+            .split_first()
+            .ok_or_else(|| CommandError::NotFound {
+                program: String::new(),
+            })?;
         let path = cgroup.dir.join("cgroup.procs");
-        let mut procs = File::options().write(true).open(&path).map_err(|source| CgroupError::Io { action: "open", path, source })?;
+        let mut procs =
+            File::options()
+                .write(true)
+                .open(&path)
+                .map_err(|source| CgroupError::Io {
+                    action: "open",
+                    path,
+                    source,
+                })?;
         let mut child = Command::new(program);
         child.args(arguments);
         let enter = move || -> io::Result<()> {
             procs.write_all(b"0")?;
             if let Some(User { uid, gid }) = user {
                 // SAFETY: async-signal-safe system calls without pointers but an empty list.
-                let failed = unsafe { libc::setgroups(0, std::ptr::null()) != 0 || libc::setgid(gid) != 0 || libc::setuid(uid) != 0 };
+                let failed = unsafe {
+                    libc::setgroups(0, std::ptr::null()) != 0
+                        || libc::setgid(gid) != 0
+                        || libc::setuid(uid) != 0
+                };
                 if failed {
                     return Err(io::Error::last_os_error());
                 }
@@ -106,8 +139,13 @@ impl Running {
         // SAFETY: between fork and exec it writes to an open file and makes system calls; it does not allocate.
         unsafe { child.pre_exec(enter) };
         let child = child.spawn().map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => CommandError::NotFound { program: program.clone() },
-            _ => CommandError::NotExecutable { program: program.clone(), source },
+            io::ErrorKind::NotFound => CommandError::NotFound {
+                program: program.clone(),
+            },
+            _ => CommandError::NotExecutable {
+                program: program.clone(),
+                source,
+            },
         })?;
         Ok(Self { child, cgroup })
     }
@@ -155,13 +193,18 @@ impl Running {
             }
         }
         let _ = self.cgroup.remove();
-        left.into_iter().filter_map(|pid| Some(format!("{} ({pid})", proc::comm(pid)?))).collect()
+        left.into_iter()
+            .filter_map(|pid| Some(format!("{} ({pid})", proc::comm(pid)?)))
+            .collect()
     }
 }
 
 /// The exit code that a shell would show: 128+n for a signal.
 #[must_use]
 pub fn exit_code(status: ExitStatus) -> u8 {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal))
+        .unwrap_or(1);
     u8::try_from(code & 0xff).unwrap_or(1)
 }

@@ -36,7 +36,9 @@ pub enum ContainerError {
         near: Vec<String>,
     },
     /// It is known and has ended.
-    #[error("container {name} has ended: its init process {pid} is gone; start it again with --wait")]
+    #[error(
+        "container {name} has ended: its init process {pid} is gone; start it again with --wait"
+    )]
     Ended {
         /// As it was given.
         name: String,
@@ -69,7 +71,11 @@ impl From<crate::kernel::KernelError> for ContainerError {
 }
 
 fn suggestion(names: &[String]) -> String {
-    if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(", ")) }
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!("; did you mean {}?", names.join(", "))
+    }
 }
 
 /// A container as the user named it.
@@ -83,7 +89,10 @@ impl Name {
     /// `name` is a runc name or any engine's 64-digit id; `root` is runc's `--root`, where it is not a usual one.
     #[must_use]
     pub fn new(name: &str, root: Option<PathBuf>) -> Self {
-        Self { name: name.to_owned(), roots: root.map_or_else(runc::roots, |root| vec![root]) }
+        Self {
+            name: name.to_owned(),
+            roots: root.map_or_else(runc::roots, |root| vec![root]),
+        }
     }
 
     /// 64 hexadecimal digits: an id that cgroup paths carry.
@@ -92,12 +101,18 @@ impl Name {
     }
 
     fn state(&self) -> Option<State> {
-        self.roots.iter().find_map(|root| runc::state(root, &self.name))
+        self.roots
+            .iter()
+            .find_map(|root| runc::state(root, &self.name))
     }
 
     fn target(&self) -> Target {
         let runtime = self.state().map(|_| "runc".to_owned());
-        Target { runtime, container_id: Some(self.name.clone()), ..Target::default() }
+        Target {
+            runtime,
+            container_id: Some(self.name.clone()),
+            ..Target::default()
+        }
     }
 
     /// Records a container that exists.
@@ -108,7 +123,10 @@ impl Name {
         let state = self.state();
         let cgroup = self.running_cgroup(recorder.hierarchy(), state.as_ref())?;
         if cgroup.path == "/" {
-            return Err(RecorderError::RootCgroup { name: self.name.clone() }.into());
+            return Err(RecorderError::RootCgroup {
+                name: self.name.clone(),
+            }
+            .into());
         }
         let mut recording = match &state {
             Some(state) if state.created => recorder.watch_created(&cgroup, self.target())?,
@@ -118,25 +136,47 @@ impl Name {
         Ok(recording)
     }
 
-    fn running_cgroup(&self, hierarchy: &Hierarchy, state: Option<&State>) -> Result<Cgroup, ContainerError> {
+    fn running_cgroup(
+        &self,
+        hierarchy: &Hierarchy,
+        state: Option<&State>,
+    ) -> Result<Cgroup, ContainerError> {
         if let Some(state) = state {
             return match hierarchy.of_process(state.pid) {
-                Err(crate::cgroup::CgroupError::NoProcess { pid }) => Err(ContainerError::Ended { name: self.name.clone(), pid }),
+                Err(crate::cgroup::CgroupError::NoProcess { pid }) => Err(ContainerError::Ended {
+                    name: self.name.clone(),
+                    pid,
+                }),
                 found => Ok(found?),
             };
         }
-        let mut found = if self.is_id() { hierarchy.containing(&self.name) } else { Vec::new() };
+        let mut found = if self.is_id() {
+            hierarchy.containing(&self.name)
+        } else {
+            Vec::new()
+        };
         match (found.pop(), found.is_empty()) {
             (Some(cgroup), true) => Ok(cgroup),
             (Some(cgroup), false) => {
                 found.push(cgroup);
                 let paths = found.into_iter().map(|cgroup| cgroup.path).collect();
-                Err(ContainerError::Ambiguous { id: self.name.clone(), paths })
+                Err(ContainerError::Ambiguous {
+                    id: self.name.clone(),
+                    paths,
+                })
             }
             (None, _) => {
                 let known = self.roots.iter().flat_map(|root| runc::names(root));
-                let roots = self.roots.iter().map(|root| root.display().to_string()).collect();
-                Err(ContainerError::Unknown { name: self.name.clone(), roots, near: near::names(&self.name, known) })
+                let roots = self
+                    .roots
+                    .iter()
+                    .map(|root| root.display().to_string())
+                    .collect();
+                Err(ContainerError::Unknown {
+                    name: self.name.clone(),
+                    roots,
+                    near: near::names(&self.name, known),
+                })
             }
         }
     }
@@ -154,7 +194,10 @@ impl Name {
             recorder.kernel_mut().count_as_new(cgroup.id)?;
             candidates.insert(cgroup.id, Candidate::new(cgroup.path));
         }
-        Ok(Waiting { name: self, candidates })
+        Ok(Waiting {
+            name: self,
+            candidates,
+        })
     }
 }
 
@@ -169,7 +212,11 @@ struct Candidate {
 
 impl Candidate {
     fn new(path: String) -> Self {
-        Self { path, since: Instant::now(), evidence: None }
+        Self {
+            path,
+            since: Instant::now(),
+            evidence: None,
+        }
     }
 }
 
@@ -188,7 +235,11 @@ impl Waiting {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn check(&mut self, recorder: &mut Recorder, news: &[News]) -> Result<Option<Recording>, ContainerError> {
+    pub fn check(
+        &mut self,
+        recorder: &mut Recorder,
+        news: &[News],
+    ) -> Result<Option<Recording>, ContainerError> {
         for item in news {
             match item {
                 News::Made(made) => {
@@ -196,7 +247,9 @@ impl Waiting {
                     candidate.evidence = runc::starts(made.creator, &self.name.name);
                     self.candidates.insert(made.id, candidate);
                 }
-                News::Call { slot, pid, .. } | News::Executed { slot, pid, .. } => self.entered(recorder, *slot, *pid),
+                News::Call { slot, pid, .. } | News::Executed { slot, pid, .. } => {
+                    self.entered(recorder, *slot, *pid)
+                }
             }
         }
         if self.name.is_id() {
@@ -211,9 +264,15 @@ impl Waiting {
             && let Ok(cgroup) = recorder.hierarchy().of_process(state.pid)
             && let Some(candidate) = self.candidates.get_mut(&cgroup.id)
         {
-            candidate.evidence.get_or_insert_with(|| Bundle::read(&state.bundle?));
+            candidate
+                .evidence
+                .get_or_insert_with(|| Bundle::read(&state.bundle?));
         }
-        let Some((id, candidate)) = self.candidates.iter().find(|(_, candidate)| candidate.evidence.is_some()) else {
+        let Some((id, candidate)) = self
+            .candidates
+            .iter()
+            .find(|(_, candidate)| candidate.evidence.is_some())
+        else {
             self.release_strangers(recorder)?;
             return Ok(None);
         };
@@ -225,16 +284,25 @@ impl Waiting {
     fn entered(&mut self, recorder: &Recorder, slot: SlotId, pid: u32) {
         let cgroups = recorder.kernel().cgroups(slot);
         for (id, _) in cgroups {
-            let Some(candidate) = self.candidates.get_mut(&id) else { continue };
+            let Some(candidate) = self.candidates.get_mut(&id) else {
+                continue;
+            };
             if candidate.evidence.is_none() {
-                candidate.evidence = proc::line(pid, 6).into_iter().find_map(|pid| runc::starts(pid, &self.name.name));
+                candidate.evidence = proc::line(pid, 6)
+                    .into_iter()
+                    .find_map(|pid| runc::starts(pid, &self.name.name));
             }
         }
     }
 
     /// Gives back the slots of cgroups that have shown no evidence for long.
     fn release_strangers(&mut self, recorder: &mut Recorder) -> Result<(), ContainerError> {
-        let old: BTreeSet<u64> = self.candidates.iter().filter(|(_, candidate)| candidate.since.elapsed() > PATIENCE).map(|(id, _)| *id).collect();
+        let old: BTreeSet<u64> = self
+            .candidates
+            .iter()
+            .filter(|(_, candidate)| candidate.since.elapsed() > PATIENCE)
+            .map(|(id, _)| *id)
+            .collect();
         if old.is_empty() {
             return Ok(());
         }
@@ -245,13 +313,22 @@ impl Waiting {
         }
         // Those without a call keep waiting: nothing was recorded for them.
         let now = Instant::now();
-        for candidate in self.candidates.values_mut().filter(|candidate| candidate.since.elapsed() > PATIENCE) {
+        for candidate in self
+            .candidates
+            .values_mut()
+            .filter(|candidate| candidate.since.elapsed() > PATIENCE)
+        {
             candidate.since = now;
         }
         Ok(())
     }
 
-    fn finish(&mut self, recorder: &mut Recorder, id: u64, candidate: Candidate) -> Result<Recording, ContainerError> {
+    fn finish(
+        &mut self,
+        recorder: &mut Recorder,
+        id: u64,
+        candidate: Candidate,
+    ) -> Result<Recording, ContainerError> {
         let kernel = recorder.kernel_mut();
         // Nothing called yet: the slot that its first call would have taken, taken now. Only then do new cgroups stop
         // getting slots, so that no instant is without one.
@@ -264,7 +341,11 @@ impl Waiting {
         let mut slots = BTreeSet::new();
         let mut strangers = BTreeSet::new();
         for (cgroup, slot) in kernel.recorded() {
-            let path = self.candidates.get(&cgroup).map(|candidate| candidate.path.as_str()).unwrap_or_default();
+            let path = self
+                .candidates
+                .get(&cgroup)
+                .map(|candidate| candidate.path.as_str())
+                .unwrap_or_default();
             if cgroup == id || path.starts_with(&below) {
                 slots.insert(slot);
             } else {
@@ -274,9 +355,23 @@ impl Waiting {
         for slot in strangers.difference(&slots) {
             recorder.release(*slot)?;
         }
-        let dir = recorder.hierarchy().mount().join(candidate.path.trim_start_matches('/'));
-        let mut recording = recorder.recording(slots, Cgroup { path: candidate.path, dir, id }, self.name.target());
-        recording.target.runtime.get_or_insert_with(|| "runc".to_owned());
+        let dir = recorder
+            .hierarchy()
+            .mount()
+            .join(candidate.path.trim_start_matches('/'));
+        let mut recording = recorder.recording(
+            slots,
+            Cgroup {
+                path: candidate.path,
+                dir,
+                id,
+            },
+            self.name.target(),
+        );
+        recording
+            .target
+            .runtime
+            .get_or_insert_with(|| "runc".to_owned());
         recording.bundle = candidate.evidence.flatten();
         Ok(recording)
     }
@@ -286,7 +381,10 @@ impl Waiting {
 ///
 /// # Errors
 /// When a map cannot be read.
-pub fn started_filtered(recorder: &Recorder, recording: &Recording) -> Result<Option<bool>, RecorderError> {
+pub fn started_filtered(
+    recorder: &Recorder,
+    recording: &Recording,
+) -> Result<Option<bool>, RecorderError> {
     let mut started = None;
     for slot in &recording.slots {
         let slot = recorder.kernel().slot(*slot)?;

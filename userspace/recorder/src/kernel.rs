@@ -4,9 +4,14 @@ use crate::btf::{BtfError, KernelBtf, VMLINUX};
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader, Endianness, Pod, include_bytes_aligned,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, Queue, RingBuf},
-    programs::{BtfTracePoint, Iter, ProgramError, RawTracePoint, raw_trace_point::RawTracePointLinkId},
+    programs::{
+        BtfTracePoint, Iter, ProgramError, RawTracePoint, raw_trace_point::RawTracePointLinkId,
+    },
 };
-use seccast_common::{self as common, BLOCK, Blocked, Counted, DeniedKey, Entered, PHASES, Process, Sighting, Slot, Stat, Text, UnknownKey, event};
+use seccast_common::{
+    self as common, BLOCK, Blocked, Counted, DeniedKey, Entered, PHASES, Process, Sighting, Slot,
+    Stat, Text, UnknownKey, event,
+};
 use std::{
     fs,
     io::{self, Read as _},
@@ -22,10 +27,14 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/seccast
 #[non_exhaustive]
 pub enum KernelError {
     /// Built with `SECCAST_SKIP_EBPF=1`.
-    #[error("this seccast was built without its eBPF object (SECCAST_SKIP_EBPF=1); run `cargo xtask setup` and build again")]
+    #[error(
+        "this seccast was built without its eBPF object (SECCAST_SKIP_EBPF=1); run `cargo xtask setup` and build again"
+    )]
     NoObject,
     /// BPF is refused.
-    #[error("not allowed to load eBPF programs: CAP_BPF and CAP_PERFMON are missing (CAP_SYS_ADMIN before Linux 5.8); run as root, for example with sudo")]
+    #[error(
+        "not allowed to load eBPF programs: CAP_BPF and CAP_PERFMON are missing (CAP_SYS_ADMIN before Linux 5.8); run as root, for example with sudo"
+    )]
     NoPrivilege(#[source] Box<EbpfError>),
     /// No BTF, or not what is needed of it.
     #[error(transparent)]
@@ -143,7 +152,11 @@ const OFFSETS: &[(&str, &str, &[&str])] = &[
     ("TASK_TGID", "task_struct", &["tgid"]),
     ("TASK_COMM", "task_struct", &["comm"]),
     ("TASK_SIGNAL", "task_struct", &["signal"]),
-    ("TASK_FILTERS", "task_struct", &["seccomp.filter_count", "seccomp.mode"]),
+    (
+        "TASK_FILTERS",
+        "task_struct",
+        &["seccomp.filter_count", "seccomp.mode"],
+    ),
     ("SIGNAL_LIVE", "signal_struct", &["live"]),
     ("NSPROXY_MNT_NS", "nsproxy", &["mnt_ns"]),
     ("BINPRM_FILENAME", "linux_binprm", &["filename"]),
@@ -166,15 +179,27 @@ impl Kernel {
     /// # Errors
     /// When BPF is refused, the kernel has no BTF, or a program does not load.
     pub fn load(slots: u32) -> Result<Self, KernelError> {
+        let mut kernel = Self::open(slots)?;
+        for (program, tracepoint) in LIFECYCLE {
+            kernel.attach_raw(program, tracepoint)?;
+        }
+        kernel.attach_sys_enter()?;
+        Ok(kernel)
+    }
+
+    fn open(slots: u32) -> Result<Self, KernelError> {
         if OBJECT.is_empty() {
             return Err(KernelError::NoObject);
         }
         // Kernels before 5.11 charge maps to this limit; where it cannot be raised, newer ones do not need it.
-        let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+        let unlimited = libc::rlimit {
+            rlim_cur: libc::RLIM_INFINITY,
+            rlim_max: libc::RLIM_INFINITY,
+        };
         // SAFETY: a valid pointer to a local.
         let _ = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) };
 
-        let bytes = fs::read(VMLINUX).map_err(|source| BtfError::Read { path: VMLINUX.to_owned(), source })?;
+        let bytes = vmlinux()?;
         // Two readers, since aya keeps members to itself: side by side, for each takes some 20 ms.
         let (btf, offsets) = std::thread::scope(|scope| {
             let btf = scope.spawn(|| Btf::parse(&bytes, Endianness::default()).ok());
@@ -182,10 +207,14 @@ impl Kernel {
             (btf.join().unwrap_or(None), offsets)
         });
         let offsets = offsets?;
-        let arch = u32::from(cfg!(target_arch = "aarch64"));
         let mut loader = EbpfLoader::new();
-        loader.btf(btf.as_ref()).override_global("ARCH", &arch, true);
-        loader.map_max_entries("SLOT", slots).map_max_entries("FREE", slots).map_max_entries("BLOCKS", slots * PHASES);
+        loader
+            .btf(btf.as_ref())
+            .override_global("ARCH", &ARCH, true);
+        loader
+            .map_max_entries("SLOT", slots)
+            .map_max_entries("FREE", slots)
+            .map_max_entries("BLOCKS", slots * PHASES);
         for (global, offset) in &offsets {
             loader.override_global(global, offset, true);
         }
@@ -214,12 +243,11 @@ impl Kernel {
             btf,
         };
         for slot in 0..slots {
-            kernel.free.push(slot, 0).map_err(|source| map_error("FREE", source))?;
+            kernel
+                .free
+                .push(slot, 0)
+                .map_err(|source| map_error("FREE", source))?;
         }
-        for (program, tracepoint) in LIFECYCLE {
-            kernel.attach_raw(program, tracepoint)?;
-        }
-        kernel.attach_sys_enter()?;
         Ok(kernel)
     }
 
@@ -227,7 +255,9 @@ impl Kernel {
         if let Some(btf) = &self.btf {
             let program: &mut BtfTracePoint = program(&mut self.ebpf, "sys_enter")?;
             if program.load("sys_enter", btf).is_ok() {
-                program.attach().map_err(|source| program_error("attach", "sys_enter", source))?;
+                program
+                    .attach()
+                    .map_err(|source| program_error("attach", "sys_enter", source))?;
                 self.form = Form::Fast;
                 return Ok(());
             }
@@ -236,17 +266,31 @@ impl Kernel {
         Ok(())
     }
 
-    fn attach_raw(&mut self, name: &'static str, tracepoint: &str) -> Result<RawTracePointLinkId, KernelError> {
+    fn attach_raw(
+        &mut self,
+        name: &'static str,
+        tracepoint: &str,
+    ) -> Result<RawTracePointLinkId, KernelError> {
         let program: &mut RawTracePoint = program(&mut self.ebpf, name)?;
         if program.fd().is_err() {
-            program.load().map_err(|source| program_error("load", name, source))?;
+            program
+                .load()
+                .map_err(|source| program_error("load", name, source))?;
         }
-        program.attach(tracepoint).map_err(|source| program_error("attach", name, source))
+        program
+            .attach(tracepoint)
+            .map_err(|source| program_error("attach", name, source))
     }
 
-    fn detach_raw(&mut self, name: &'static str, link: RawTracePointLinkId) -> Result<(), KernelError> {
+    fn detach_raw(
+        &mut self,
+        name: &'static str,
+        link: RawTracePointLinkId,
+    ) -> Result<(), KernelError> {
         let program: &mut RawTracePoint = program(&mut self.ebpf, name)?;
-        program.detach(link).map_err(|source| program_error("detach", name, source))
+        program
+            .detach(link)
+            .map_err(|source| program_error("detach", name, source))
     }
 
     /// Which form of `sys_enter` this kernel took.
@@ -261,7 +305,9 @@ impl Kernel {
     /// When no slot is free.
     pub fn reserve(&mut self, flags: u32) -> Result<SlotId, KernelError> {
         let slot = self.free.pop(0).map_err(|_| KernelError::NoSlot)?;
-        self.slots.set(slot, Value(Slot { flags, starts: 0 }), 0).map_err(|source| map_error("SLOT", source))?;
+        self.slots
+            .set(slot, Value(Slot { flags, starts: 0 }), 0)
+            .map_err(|source| map_error("SLOT", source))?;
         Ok(SlotId(slot))
     }
 
@@ -270,8 +316,13 @@ impl Kernel {
     /// # Errors
     /// When the map is full.
     pub fn watch(&mut self, slot: SlotId, cgroup: u64, started: bool) -> Result<(), KernelError> {
-        let entry = common::Cgroup { slot: slot.0, started: u32::from(started) };
-        self.keys.insert(cgroup, Value(entry), 0).map_err(|source| map_error("KEYS", source))?;
+        let entry = common::Cgroup {
+            slot: slot.0,
+            started: u32::from(started),
+        };
+        self.keys
+            .insert(cgroup, Value(entry), 0)
+            .map_err(|source| map_error("KEYS", source))?;
         self.generation.bump();
         Ok(())
     }
@@ -281,14 +332,21 @@ impl Kernel {
     /// # Errors
     /// When the map is full.
     pub fn watch_unless_recorded(&mut self, slot: SlotId, cgroup: u64) -> Result<(), KernelError> {
-        let entry = common::Cgroup { slot: slot.0, started: 0 };
+        let entry = common::Cgroup {
+            slot: slot.0,
+            started: 0,
+        };
         match self.keys.insert(cgroup, Value(entry), BPF_NOEXIST) {
             Ok(()) => {
                 self.generation.bump();
                 Ok(())
             }
-            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => {
-                self.free.push(slot.0, 0).map_err(|source| map_error("FREE", source))
+            Err(MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::EEXIST) =>
+            {
+                self.free
+                    .push(slot.0, 0)
+                    .map_err(|source| map_error("FREE", source))
             }
             Err(source) => Err(map_error("KEYS", source)),
         }
@@ -300,14 +358,23 @@ impl Kernel {
     /// When a map refuses.
     pub fn release(&mut self, slot: SlotId) -> Result<(), KernelError> {
         for (id, _) in self.cgroups(slot) {
-            let ignored = common::Cgroup { slot: common::NO_SLOT, started: 0 };
-            self.keys.insert(id, Value(ignored), 0).map_err(|source| map_error("KEYS", source))?;
+            let ignored = common::Cgroup {
+                slot: common::NO_SLOT,
+                started: 0,
+            };
+            self.keys
+                .insert(id, Value(ignored), 0)
+                .map_err(|source| map_error("KEYS", source))?;
         }
         self.generation.bump();
         self.settle();
         self.clear(slot)?;
-        self.slots.set(slot.0, Value(Slot::default()), 0).map_err(|source| map_error("SLOT", source))?;
-        self.free.push(slot.0, 0).map_err(|source| map_error("FREE", source))
+        self.slots
+            .set(slot.0, Value(Slot::default()), 0)
+            .map_err(|source| map_error("SLOT", source))?;
+        self.free
+            .push(slot.0, 0)
+            .map_err(|source| map_error("FREE", source))
     }
 
     /// Forgets the calls of a slot; what it watches stays.
@@ -316,17 +383,35 @@ impl Kernel {
     /// When a map refuses.
     pub fn clear(&mut self, slot: SlotId) -> Result<(), KernelError> {
         for phase in 0..PHASES {
-            self.blocks.set(slot.0 * PHASES + phase, Value([0; BLOCK]), 0).map_err(|source| map_error("BLOCKS", source))?;
+            self.blocks
+                .set(slot.0 * PHASES + phase, Value([0; BLOCK]), 0)
+                .map_err(|source| map_error("BLOCKS", source))?;
         }
-        let unknown: Vec<_> = self.unknown.keys().flatten().filter(|key| key.0.slot == slot.0).collect();
+        let unknown: Vec<_> = self
+            .unknown
+            .keys()
+            .flatten()
+            .filter(|key| key.0.slot == slot.0)
+            .collect();
         for key in unknown {
             let _ = self.unknown.remove(&key);
         }
-        let denied: Vec<_> = self.denied.keys().flatten().filter(|key| key.0.slot == slot.0).collect();
+        let denied: Vec<_> = self
+            .denied
+            .keys()
+            .flatten()
+            .filter(|key| key.0.slot == slot.0)
+            .collect();
         for key in denied {
             let _ = self.denied.remove(&key);
         }
-        let entered: Vec<_> = self.entered.iter().flatten().filter(|(_, value)| value.0.slot == slot.0).map(|(key, _)| key).collect();
+        let entered: Vec<_> = self
+            .entered
+            .iter()
+            .flatten()
+            .filter(|(_, value)| value.0.slot == slot.0)
+            .map(|(key, _)| key)
+            .collect();
         for key in entered {
             let _ = self.entered.remove(&key);
         }
@@ -344,7 +429,9 @@ impl Kernel {
     /// # Errors
     /// When the map refuses.
     pub fn count_as_new(&mut self, cgroup: u64) -> Result<(), KernelError> {
-        self.made.insert(cgroup, 1, 0).map_err(|source| map_error("MADE", source))?;
+        self.made
+            .insert(cgroup, 1, 0)
+            .map_err(|source| map_error("MADE", source))?;
         self.generation.bump();
         Ok(())
     }
@@ -355,12 +442,16 @@ impl Kernel {
     /// When the program does not attach.
     pub fn record_new(&mut self, on: bool) -> Result<(), KernelError> {
         match (on, self.mkdir_link.take()) {
-            (true, None) => self.mkdir_link = Some(self.attach_raw("cgroup_mkdir", "cgroup_mkdir")?),
+            (true, None) => {
+                self.mkdir_link = Some(self.attach_raw("cgroup_mkdir", "cgroup_mkdir")?)
+            }
             (true, link) => self.mkdir_link = link,
             (false, Some(link)) => self.detach_raw("cgroup_mkdir", link)?,
             (false, None) => {}
         }
-        self.record_new.set(0, u32::from(on), 0).map_err(|source| map_error("RECORD_NEW", source))?;
+        self.record_new
+            .set(0, u32::from(on), 0)
+            .map_err(|source| map_error("RECORD_NEW", source))?;
         self.generation.bump();
         self.settle();
         Ok(())
@@ -393,7 +484,9 @@ impl Kernel {
     /// # Errors
     /// When the map is full.
     pub fn set_process(&mut self, tgid: u32, process: Process) -> Result<(), KernelError> {
-        self.tasks.insert(tgid, Value(process), 0).map_err(|source| map_error("TASKS", source))
+        self.tasks
+            .insert(tgid, Value(process), 0)
+            .map_err(|source| map_error("TASKS", source))
     }
 
     /// What every task is blocked in, by the `tasks` iterator.
@@ -401,30 +494,57 @@ impl Kernel {
     /// # Errors
     /// When the kernel has no such iterator (5.8, 5.15 for registers).
     pub fn blocked(&mut self) -> Result<Vec<Blocked>, KernelError> {
-        let btf = self.btf.as_ref().ok_or(KernelError::Foreign { name: "BTF" })?;
+        let btf = self
+            .btf
+            .as_ref()
+            .ok_or(KernelError::Foreign { name: "BTF" })?;
         let program: &mut Iter = program(&mut self.ebpf, "tasks")?;
         if program.fd().is_err() {
-            program.load("task", btf).map_err(|source| program_error("load", "tasks", source))?;
+            program
+                .load("task", btf)
+                .map_err(|source| program_error("load", "tasks", source))?;
         }
-        let link = program.attach().map_err(|source| program_error("attach", "tasks", source))?;
-        let link = program.take_link(link).map_err(|source| program_error("attach", "tasks", source))?;
-        let io = |source| KernelError::Io { action: "reading the tasks iterator", source };
-        let mut file = link.into_file().map_err(|error| io(io::Error::other(error)))?;
+        let link = program
+            .attach()
+            .map_err(|source| program_error("attach", "tasks", source))?;
+        let link = program
+            .take_link(link)
+            .map_err(|source| program_error("attach", "tasks", source))?;
+        let io = |source| KernelError::Io {
+            action: "reading the tasks iterator",
+            source,
+        };
+        let mut file = link
+            .into_file()
+            .map_err(|error| io(io::Error::other(error)))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io)?;
-        Ok(bytes.chunks_exact(size_of::<Blocked>()).map(value).collect())
+        Ok(bytes
+            .chunks_exact(size_of::<Blocked>())
+            .map(value)
+            .collect())
     }
 
     /// The cgroups of a slot, with whether something started there.
     #[must_use]
     pub fn cgroups(&self, slot: SlotId) -> Vec<(u64, bool)> {
-        self.keys.iter().flatten().filter(|(_, value)| value.0.slot == slot.0).map(|(id, value)| (id, value.0.started != 0)).collect()
+        self.keys
+            .iter()
+            .flatten()
+            .filter(|(_, value)| value.0.slot == slot.0)
+            .map(|(id, value)| (id, value.0.started != 0))
+            .collect()
     }
 
     /// Every recorded cgroup with its slot.
     #[must_use]
     pub fn recorded(&self) -> Vec<(u64, SlotId)> {
-        self.keys.iter().flatten().filter(|(_, value)| value.0.slot != common::NO_SLOT).map(|(id, value)| (id, SlotId(value.0.slot))).collect()
+        self.keys
+            .iter()
+            .flatten()
+            .filter(|(_, value)| value.0.slot != common::NO_SLOT)
+            .map(|(id, value)| (id, SlotId(value.0.slot)))
+            .collect()
     }
 
     /// A slot's flags and starts.
@@ -432,7 +552,10 @@ impl Kernel {
     /// # Errors
     /// When the map cannot be read.
     pub fn slot(&self, slot: SlotId) -> Result<Slot, KernelError> {
-        self.slots.get(&slot.0, 0).map(|value| value.0).map_err(|source| map_error("SLOT", source))
+        self.slots
+            .get(&slot.0, 0)
+            .map(|value| value.0)
+            .map_err(|source| map_error("SLOT", source))
     }
 
     /// The bytes of one phase.
@@ -440,25 +563,43 @@ impl Kernel {
     /// # Errors
     /// When the map cannot be read.
     pub fn block(&self, slot: SlotId, phase: u32) -> Result<[u8; BLOCK], KernelError> {
-        self.blocks.get(&(slot.0 * PHASES + phase), 0).map(|value| value.0).map_err(|source| map_error("BLOCKS", source))
+        self.blocks
+            .get(&(slot.0 * PHASES + phase), 0)
+            .map(|value| value.0)
+            .map_err(|source| map_error("BLOCKS", source))
     }
 
     /// Numbers out of range.
     #[must_use]
     pub fn unknown(&self, slot: SlotId) -> Vec<(UnknownKey, Counted)> {
-        self.unknown.iter().flatten().map(|(key, value)| (key.0, value.0)).filter(|(key, _)| key.slot == slot.0).collect()
+        self.unknown
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.0, value.0))
+            .filter(|(key, _)| key.slot == slot.0)
+            .collect()
     }
 
     /// Denied calls.
     #[must_use]
     pub fn denied(&self, slot: SlotId) -> Vec<(DeniedKey, Counted)> {
-        self.denied.iter().flatten().map(|(key, value)| (key.0, value.0)).filter(|(key, _)| key.slot == slot.0).collect()
+        self.denied
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.0, value.0))
+            .filter(|(key, _)| key.slot == slot.0)
+            .collect()
     }
 
     /// Processes that entered and of whose line nobody has executed anything.
     #[must_use]
     pub fn entered(&self, slot: SlotId) -> Vec<Entered> {
-        self.entered.iter().flatten().map(|(_, value)| value.0).filter(|entered| entered.slot == slot.0).collect()
+        self.entered
+            .iter()
+            .flatten()
+            .map(|(_, value)| value.0)
+            .filter(|entered| entered.slot == slot.0)
+            .collect()
     }
 
     /// A counter, summed over CPUs.
@@ -466,7 +607,10 @@ impl Kernel {
     /// # Errors
     /// When the map cannot be read.
     pub fn stat(&self, stat: Stat) -> Result<u64, KernelError> {
-        let values = self.stats.get(&(stat as u32), 0).map_err(|source| map_error("STATS", source))?;
+        let values = self
+            .stats
+            .get(&(stat as u32), 0)
+            .map_err(|source| map_error("STATS", source))?;
         Ok(values.iter().sum())
     }
 
@@ -474,10 +618,18 @@ impl Kernel {
     /// aya 0.14 does not expose the figure; fdinfo does.
     #[must_use]
     pub fn recursion_misses(&self) -> u64 {
-        let fds = self.ebpf.programs().filter_map(|(_, program)| program.fd().ok());
+        let fds = self
+            .ebpf
+            .programs()
+            .filter_map(|(_, program)| program.fd().ok());
         let misses = |fd: &aya::programs::ProgramFd| {
-            let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
-            info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse::<u64>().ok()
+            let info =
+                fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
+            info.lines()
+                .find_map(|line| line.strip_prefix("recursion_misses:"))?
+                .trim()
+                .parse::<u64>()
+                .ok()
         };
         fds.filter_map(misses).sum()
     }
@@ -485,7 +637,12 @@ impl Kernel {
     /// Instructions that the verifier saw in each loaded program (5.16+).
     #[must_use]
     pub fn verified_instructions(&self) -> Vec<(String, u32)> {
-        let count = |(name, program): (&str, &aya::programs::Program)| Some((name.to_owned(), program.info().ok()?.verified_instruction_count()?));
+        let count = |(name, program): (&str, &aya::programs::Program)| {
+            Some((
+                name.to_owned(),
+                program.info().ok()?.verified_instruction_count()?,
+            ))
+        };
         self.ebpf.programs().filter_map(count).collect()
     }
 
@@ -505,10 +662,15 @@ impl Kernel {
         loop {
             let item = self.events.next()?;
             let bytes: &[u8] = &item;
-            let kind = bytes.get(..4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_ne_bytes);
+            let kind = bytes
+                .get(..4)
+                .and_then(|four| four.try_into().ok())
+                .map_or(0, u32::from_ne_bytes);
             let fits = |size| bytes.len() >= size;
             match kind {
-                event::SIGHTING if fits(size_of::<Sighting>()) => return Some(Event::Sighting(value(bytes))),
+                event::SIGHTING if fits(size_of::<Sighting>()) => {
+                    return Some(Event::Sighting(value(bytes)));
+                }
                 event::EXEC if fits(size_of::<Text>()) => return Some(Event::Exec(value(bytes))),
                 event::MKDIR if fits(size_of::<Text>()) => return Some(Event::Mkdir(value(bytes))),
                 _ => {}
@@ -517,8 +679,35 @@ impl Kernel {
     }
 }
 
+/// The eBPF object, for another loader; empty if it was left out of the build.
+#[must_use]
+pub fn object() -> &'static [u8] {
+    OBJECT
+}
+
+/// The globals that a loader sets in the object's .rodata on this kernel, each four bytes.
+///
+/// # Errors
+/// When the kernel has no BTF or lacks a member.
+pub fn globals() -> Result<Vec<(&'static str, u32)>, BtfError> {
+    let bytes = vmlinux()?;
+    let mut globals = offsets(&KernelBtf::parse(&bytes)?)?;
+    globals.push(("ARCH", ARCH));
+    Ok(globals)
+}
+
+fn vmlinux() -> Result<Vec<u8>, BtfError> {
+    fs::read(VMLINUX).map_err(|source| BtfError::Read {
+        path: VMLINUX.to_owned(),
+        source,
+    })
+}
+
+/// The global of the same name: 0 on x86, 1 on arm64.
+const ARCH: u32 = if cfg!(target_arch = "aarch64") { 1 } else { 0 };
+
 /// Program and tracepoint of what every recording needs.
-const LIFECYCLE: [(&str, &str); 4] = [
+pub const LIFECYCLE: [(&str, &str); 4] = [
     ("cgroup_attach", "cgroup_attach_task"),
     ("process_fork", "sched_process_fork"),
     ("process_exec", "sched_process_exec"),
@@ -527,23 +716,35 @@ const LIFECYCLE: [(&str, &str); 4] = [
 
 fn offsets(btf: &KernelBtf) -> Result<Vec<(&'static str, u32)>, BtfError> {
     let first = |structure: &str, members: &[&str]| {
-        let mut found = Err(BtfError::Missing { structure: structure.to_owned(), member: members.join(" or ") });
+        let mut found = Err(BtfError::Missing {
+            structure: structure.to_owned(),
+            member: members.join(" or "),
+        });
         for member in members.iter().rev() {
             found = btf.offset(structure, member).or(found);
         }
         found
     };
-    OFFSETS.iter().map(|(global, structure, members)| Ok((*global, first(structure, members)?))).collect()
+    OFFSETS
+        .iter()
+        .map(|(global, structure, members)| Ok((*global, first(structure, members)?)))
+        .collect()
 }
 
 /// A contract value at the front of `bytes`, which must be long enough.
 fn value<T: Copy>(bytes: &[u8]) -> T {
-    assert!(bytes.len() >= size_of::<T>(), "a message of the ring is shorter than its kind");
+    assert!(
+        bytes.len() >= size_of::<T>(),
+        "a message of the ring is shorter than its kind"
+    );
     // SAFETY: long enough, and any bits are a value of the contract's types (integers and arrays of them).
     unsafe { bytes.as_ptr().cast::<T>().read_unaligned() }
 }
 
-fn take<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError> {
+fn take<T: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, KernelError> {
     let map = ebpf.take_map(name).ok_or(KernelError::Foreign { name })?;
     T::try_from(map).map_err(|source| map_error(name, source))
 }
@@ -552,23 +753,37 @@ fn program<'a, T>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, K
 where
     &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
 {
-    let program = ebpf.program_mut(name).ok_or(KernelError::Foreign { name })?;
-    program.try_into().map_err(|source| program_error("load", name, source))
+    let program = ebpf
+        .program_mut(name)
+        .ok_or(KernelError::Foreign { name })?;
+    program
+        .try_into()
+        .map_err(|source| program_error("load", name, source))
 }
 
 fn map_error(map: &'static str, source: MapError) -> KernelError {
-    KernelError::Map { map, source: Box::new(source) }
+    KernelError::Map {
+        map,
+        source: Box::new(source),
+    }
 }
 
 fn program_error(action: &'static str, program: &'static str, source: ProgramError) -> KernelError {
-    KernelError::Program { action, program, source: Box::new(source) }
+    KernelError::Program {
+        action,
+        program,
+        source: Box::new(source),
+    }
 }
 
 /// EPERM of the first map means that BPF is refused as a whole.
 fn refused(error: EbpfError) -> KernelError {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(inner) = cause {
-        if inner.downcast_ref::<io::Error>().is_some_and(|io| io.raw_os_error() == Some(libc::EPERM)) {
+        if inner
+            .downcast_ref::<io::Error>()
+            .is_some_and(|io| io.raw_os_error() == Some(libc::EPERM))
+        {
             return KernelError::NoPrivilege(Box::new(error));
         }
         cause = inner.source();
@@ -589,8 +804,13 @@ unsafe impl Send for Word {}
 
 impl Word {
     fn map(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, KernelError> {
-        let Some(Map::Array(map)) = ebpf.map(name) else { return Err(KernelError::Foreign { name }) };
-        let io = || KernelError::Io { action: "mapping the generation word", source: io::Error::last_os_error() };
+        let Some(Map::Array(map)) = ebpf.map(name) else {
+            return Err(KernelError::Foreign { name });
+        };
+        let io = || KernelError::Io {
+            action: "mapping the generation word",
+            source: io::Error::last_os_error(),
+        };
         // SAFETY: duplicates a valid descriptor.
         let fd = unsafe { libc::fcntl(map.fd().as_fd().as_raw_fd(), libc::F_DUPFD_CLOEXEC, 0) };
         if fd < 0 {
@@ -601,9 +821,24 @@ impl Word {
         // SAFETY: no argument is a pointer.
         let length = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
         // SAFETY: a new mapping of the array's first page, where its one value lies (BPF_F_MMAPABLE, 5.5+).
-        let at = unsafe { libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd.as_raw_fd(), 0) };
-        let at = NonNull::new(at).filter(|at| at.as_ptr() != libc::MAP_FAILED).ok_or_else(io)?;
-        Ok(Self { at: at.cast(), length, _fd: fd })
+        let at = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                fd.as_raw_fd(),
+                0,
+            )
+        };
+        let at = NonNull::new(at)
+            .filter(|at| at.as_ptr() != libc::MAP_FAILED)
+            .ok_or_else(io)?;
+        Ok(Self {
+            at: at.cast(),
+            length,
+            _fd: fd,
+        })
     }
 
     fn bump(&self) {

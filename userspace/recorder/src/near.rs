@@ -7,7 +7,12 @@ pub(crate) fn names(wanted: &str, known: impl IntoIterator<Item = String>) -> Ve
         .map(|name| (strsim::jaro_winkler(wanted, &name), name))
         .filter(|(score, _)| *score > 0.8)
         .collect();
-    scored.sort_by(|left, right| right.0.total_cmp(&left.0).then_with(|| left.1.cmp(&right.1)));
+    scored.sort_by(|left, right| {
+        right
+            .0
+            .total_cmp(&left.0)
+            .then_with(|| left.1.cmp(&right.1))
+    });
     scored.truncate(3);
     scored.into_iter().map(|(_, name)| name).collect()
 }

@@ -6,7 +6,10 @@ use std::{fs, path::PathBuf};
 #[must_use]
 pub fn command_line(pid: u32) -> Option<Vec<String>> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let mut arguments: Vec<_> = bytes.split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned()).collect();
+    let mut arguments: Vec<_> = bytes
+        .split(|byte| *byte == 0)
+        .map(|text| String::from_utf8_lossy(text).into_owned())
+        .collect();
     arguments.pop();
     (!arguments.is_empty()).then_some(arguments)
 }
@@ -14,14 +17,21 @@ pub fn command_line(pid: u32) -> Option<Vec<String>> {
 /// The task's name.
 #[must_use]
 pub fn comm(pid: u32) -> Option<String> {
-    fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|text| text.trim_end().to_owned())
+    fs::read_to_string(format!("/proc/{pid}/comm"))
+        .ok()
+        .map(|text| text.trim_end().to_owned())
 }
 
 /// A field of /proc/PID/stat by its number in proc(5), which is counted from 1 and is at least 3.
 fn stat(pid: u32, field: usize) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name is in parentheses and may contain anything.
-    text.rsplit_once(')')?.1.split_ascii_whitespace().nth(field.checked_sub(3)?)?.parse().ok()
+    text.rsplit_once(')')?
+        .1
+        .split_ascii_whitespace()
+        .nth(field.checked_sub(3)?)?
+        .parse()
+        .ok()
 }
 
 /// Parent process.
@@ -33,7 +43,9 @@ pub fn parent(pid: u32) -> Option<u32> {
 /// The process and its ancestors, nearest first; at most `limit`.
 #[must_use]
 pub fn line(pid: u32, limit: usize) -> Vec<u32> {
-    std::iter::successors(Some(pid), |pid| parent(*pid).filter(|parent| *parent != 0)).take(limit).collect()
+    std::iter::successors(Some(pid), |pid| parent(*pid).filter(|parent| *parent != 0))
+        .take(limit)
+        .collect()
 }
 
 /// Nanoseconds since the process started.
@@ -41,7 +53,9 @@ pub fn line(pid: u32, limit: usize) -> Vec<u32> {
 pub fn age_ns(pid: u32) -> Option<u64> {
     let start = stat(pid, 22)?;
     // SAFETY: no argument is a pointer.
-    let ticks = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).ok().filter(|ticks| *ticks > 0)?;
+    let ticks = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) })
+        .ok()
+        .filter(|ticks| *ticks > 0)?;
     Some(crate::clock::boot_ns().saturating_sub(start * (1_000_000_000 / ticks)))
 }
 
@@ -49,14 +63,23 @@ pub fn age_ns(pid: u32) -> Option<u64> {
 #[must_use]
 pub fn seccomp(pid: u32) -> Option<u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("Seccomp:"))?.trim().parse().ok()
+    text.lines()
+        .find_map(|line| line.strip_prefix("Seccomp:"))?
+        .trim()
+        .parse()
+        .ok()
 }
 
 /// Threads of a process.
 #[must_use]
 pub fn threads(pid: u32) -> Vec<u32> {
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
-    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 /// The number of the call that a thread is in: `Some(None)` while it runs, `None` when that cannot be read.
@@ -74,7 +97,10 @@ pub fn current_call(pid: u32, tid: u32) -> Option<Option<i64>> {
 pub fn is_32_bit(pid: u32) -> Option<bool> {
     use std::io::Read as _;
     let mut head = [0; 5];
-    fs::File::open(format!("/proc/{pid}/exe")).ok()?.read_exact(&mut head).ok()?;
+    fs::File::open(format!("/proc/{pid}/exe"))
+        .ok()?
+        .read_exact(&mut head)
+        .ok()?;
     head.starts_with(b"\x7fELF").then_some(head[4] == 1)
 }
 
@@ -82,7 +108,9 @@ pub fn is_32_bit(pid: u32) -> Option<bool> {
 #[must_use]
 pub fn libc(pid: u32) -> Option<String> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
-    let mapped = maps.lines().filter_map(|line| line.split_ascii_whitespace().nth(5));
+    let mapped = maps
+        .lines()
+        .filter_map(|line| line.split_ascii_whitespace().nth(5));
     for path in mapped {
         let name = path.rsplit('/').next()?;
         if name.starts_with("ld-musl-") {
@@ -90,7 +118,10 @@ pub fn libc(pid: u32) -> Option<String> {
         }
         if name == "libc.so.6" || name.starts_with("libc-2.") {
             let file = PathBuf::from(format!("/proc/{pid}/root{path}"));
-            return Some(glibc_version(&fs::read(file).unwrap_or_default()).map_or_else(|| "glibc".to_owned(), |version| format!("glibc {version}")));
+            return Some(
+                glibc_version(&fs::read(file).unwrap_or_default())
+                    .map_or_else(|| "glibc".to_owned(), |version| format!("glibc {version}")),
+            );
         }
     }
     None
@@ -99,8 +130,15 @@ pub fn libc(pid: u32) -> Option<String> {
 /// glibc carries the banner that running it prints.
 fn glibc_version(bytes: &[u8]) -> Option<String> {
     let marker = b"stable release version ";
-    let at = bytes.windows(marker.len()).position(|window| window == marker)? + marker.len();
-    let version = bytes[at..].iter().take_while(|byte| byte.is_ascii_digit() || **byte == b'.').map(|byte| char::from(*byte)).collect::<String>();
+    let at = bytes
+        .windows(marker.len())
+        .position(|window| window == marker)?
+        + marker.len();
+    let version = bytes[at..]
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit() || **byte == b'.')
+        .map(|byte| char::from(*byte))
+        .collect::<String>();
     let version = version.trim_end_matches('.').to_owned();
     (!version.is_empty()).then_some(version)
 }

@@ -7,10 +7,15 @@ use crate::{
     proc,
     runtime::bundle::Bundle,
 };
-use seccast_common::{self as common, Counted, NUMBERS, Process, Stat, abi, phase, position, slot_flag};
+use seccast_common::{
+    self as common, Counted, NUMBERS, Process, Stat, abi, phase, position, slot_flag,
+};
 use seccast_model::{
     arch::Arch,
-    observation::{Backend, Caller, EnteredAs, EnteredProcess, Machine, Observation, Phase, Sighting, Target, UnknownNr},
+    observation::{
+        Backend, Caller, EnteredAs, EnteredProcess, Machine, Observation, Phase, Sighting, Target,
+        UnknownNr,
+    },
     syscall,
 };
 use std::{
@@ -47,7 +52,9 @@ pub enum RecorderError {
         why: String,
     },
     /// A container's cgroup is the root: its processes cannot be told from others.
-    #[error("container {name} is in the root cgroup: its calls cannot be told from the host's (crun with --cgroups=disabled, or a pure cgroup v1 host)")]
+    #[error(
+        "container {name} is in the root cgroup: its calls cannot be told from the host's (crun with --cgroups=disabled, or a pure cgroup v1 host)"
+    )]
     RootCgroup {
         /// The container.
         name: String,
@@ -148,10 +155,19 @@ impl Recorder {
     /// # Errors
     /// When BPF is refused or no cgroup2 hierarchy is mounted.
     pub fn start(slots: u32) -> Result<Self, RecorderError> {
-        let arch = native().ok_or(RecorderError::Arch { arch: std::env::consts::ARCH })?;
+        let arch = native().ok_or(RecorderError::Arch {
+            arch: std::env::consts::ARCH,
+        })?;
         let hierarchy = Hierarchy::find()?;
         let kernel = Kernel::load(slots)?;
-        Ok(Self { kernel, hierarchy, arch, firsts: HashMap::new(), files: HashMap::new(), starts: HashMap::new() })
+        Ok(Self {
+            kernel,
+            hierarchy,
+            arch,
+            firsts: HashMap::new(),
+            files: HashMap::new(),
+            starts: HashMap::new(),
+        })
     }
 
     /// The cgroup2 hierarchy.
@@ -187,7 +203,10 @@ impl Recorder {
     pub fn recording(&self, slots: BTreeSet<SlotId>, cgroup: Cgroup, target: Target) -> Recording {
         Recording {
             slots,
-            target: Target { cgroup_path: Some(cgroup.path.clone()), ..target },
+            target: Target {
+                cgroup_path: Some(cgroup.path.clone()),
+                ..target
+            },
             cgroup,
             bundle: None,
             started_late_ns: None,
@@ -206,33 +225,63 @@ impl Recorder {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn watch_command(&mut self, cgroup: &Cgroup, command: Vec<String>) -> Result<Recording, RecorderError> {
+    pub fn watch_command(
+        &mut self,
+        cgroup: &Cgroup,
+        command: Vec<String>,
+    ) -> Result<Recording, RecorderError> {
         let slot = self.kernel.reserve(slot_flag::NO_EXEC)?;
         self.kernel.watch(slot, cgroup.id, false)?;
-        Ok(self.recording([slot].into(), cgroup.clone(), Target { command, ..Target::default() }))
+        Ok(self.recording(
+            [slot].into(),
+            cgroup.clone(),
+            Target {
+                command,
+                ..Target::default()
+            },
+        ))
     }
 
     /// Watches a cgroup with whatever runs in it, which counts as application. `all_app`: what enters later does as well.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn watch_present(&mut self, cgroup: &Cgroup, all_app: bool, target: Target) -> Result<Recording, RecorderError> {
-        let slot = self.kernel.reserve(if all_app { slot_flag::ALL_APP } else { 0 })?;
+    pub fn watch_present(
+        &mut self,
+        cgroup: &Cgroup,
+        all_app: bool,
+        target: Target,
+    ) -> Result<Recording, RecorderError> {
+        let slot = self
+            .kernel
+            .reserve(if all_app { slot_flag::ALL_APP } else { 0 })?;
         let mut recording = self.recording([slot].into(), cgroup.clone(), target);
         // Each has its phase before its first recorded call; what it forks meanwhile inherits it. A process forked
         // between the listing and its parent's entry is found by listing again.
         let mut processes = BTreeSet::new();
         loop {
-            let new: Vec<_> = cgroup.processes().into_iter().filter(|pid| !processes.contains(pid)).collect();
+            let new: Vec<_> = cgroup
+                .processes()
+                .into_iter()
+                .filter(|pid| !processes.contains(pid))
+                .collect();
             if new.is_empty() {
                 break;
             }
             for pid in new {
-                self.kernel.set_process(pid, Process { slot: slot.0, phase: phase::START, ..Process::default() })?;
+                self.kernel.set_process(
+                    pid,
+                    Process {
+                        slot: slot.0,
+                        phase: phase::START,
+                        ..Process::default()
+                    },
+                )?;
                 processes.insert(pid);
             }
         }
-        self.kernel.watch(slot, cgroup.id, !processes.is_empty() || all_app)?;
+        self.kernel
+            .watch(slot, cgroup.id, !processes.is_empty() || all_app)?;
         if !processes.is_empty() {
             self.adopt_present(&mut recording, &processes)?;
         }
@@ -243,20 +292,35 @@ impl Recorder {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn watch_created(&mut self, cgroup: &Cgroup, target: Target) -> Result<Recording, RecorderError> {
+    pub fn watch_created(
+        &mut self,
+        cgroup: &Cgroup,
+        target: Target,
+    ) -> Result<Recording, RecorderError> {
         let slot = self.kernel.reserve(0)?;
         self.kernel.watch(slot, cgroup.id, false)?;
         Ok(self.recording([slot].into(), cgroup.clone(), target))
     }
 
     /// What is there already: what each is blocked in is its call, and a filter may deny calls.
-    fn adopt_present(&mut self, recording: &mut Recording, processes: &BTreeSet<u32>) -> Result<(), RecorderError> {
-        let filtered: Vec<_> = processes.iter().filter(|pid| proc::seccomp(**pid).is_some_and(|mode| mode != 0)).collect();
+    fn adopt_present(
+        &mut self,
+        recording: &mut Recording,
+        processes: &BTreeSet<u32>,
+    ) -> Result<(), RecorderError> {
+        let filtered: Vec<_> = processes
+            .iter()
+            .filter(|pid| proc::seccomp(**pid).is_some_and(|mode| mode != 0))
+            .collect();
         recording.filtered_at_attach = !filtered.is_empty();
         if recording.filtered_at_attach {
             self.kernel.watch_denials(true)?;
         }
-        recording.started_late_ns = processes.iter().filter_map(|pid| proc::age_ns(*pid)).max().or(Some(0));
+        recording.started_late_ns = processes
+            .iter()
+            .filter_map(|pid| proc::age_ns(*pid))
+            .max()
+            .or(Some(0));
         recording.libc = processes.iter().find_map(|pid| proc::libc(*pid));
         self.read_blocked(recording, processes);
         Ok(())
@@ -269,17 +333,26 @@ impl Recorder {
             for task in tasks.iter().filter(|task| ids.contains(&task.cgroup)) {
                 if task.nr >= 0 {
                     let (row, nr) = split(task.abi, task.nr);
-                    calls.extend(self.abi(row).map(|arch| (arch, nr, task.pid, text(&task.comm))));
+                    calls.extend(
+                        self.abi(row)
+                            .map(|arch| (arch, nr, task.pid, text(&task.comm))),
+                    );
                 }
             }
         } else {
             for pid in processes {
-                let row = if proc::is_32_bit(*pid).unwrap_or(false) { abi::COMPAT } else { abi::NATIVE };
+                let row = if proc::is_32_bit(*pid).unwrap_or(false) {
+                    abi::COMPAT
+                } else {
+                    abi::NATIVE
+                };
                 for tid in proc::threads(*pid) {
                     match proc::current_call(*pid, tid) {
                         Some(Some(nr)) => {
                             let (row, nr) = split(row, nr);
-                            calls.extend(self.abi(row).map(|arch| (arch, nr, *pid, proc::comm(*pid).unwrap_or_default())));
+                            calls.extend(self.abi(row).map(|arch| {
+                                (arch, nr, *pid, proc::comm(*pid).unwrap_or_default())
+                            }));
                         }
                         Some(None) => {}
                         None => recording.blocked_unread += 1,
@@ -288,11 +361,32 @@ impl Recorder {
             }
         }
         for (arch, nr, pid, comm) in calls {
-            let Some(name) = u32::try_from(nr).ok().and_then(|nr| syscall::name(arch, nr)) else { continue };
-            let exe = fs::read_link(format!("/proc/{pid}/exe")).ok().map(|path| path.display().to_string());
-            let caller = Caller { pid, comm, exe, ..Caller::default() };
-            let sighting = Sighting { first_ns: Some(0), caller: Some(caller), ..Sighting::default() };
-            recording.blocked.entry(arch).or_default().entry(name.to_owned()).or_insert(sighting);
+            let Some(name) = u32::try_from(nr)
+                .ok()
+                .and_then(|nr| syscall::name(arch, nr))
+            else {
+                continue;
+            };
+            let exe = fs::read_link(format!("/proc/{pid}/exe"))
+                .ok()
+                .map(|path| path.display().to_string());
+            let caller = Caller {
+                pid,
+                comm,
+                exe,
+                ..Caller::default()
+            };
+            let sighting = Sighting {
+                first_ns: Some(0),
+                caller: Some(caller),
+                ..Sighting::default()
+            };
+            recording
+                .blocked
+                .entry(arch)
+                .or_default()
+                .entry(name.to_owned())
+                .or_insert(sighting);
         }
     }
 
@@ -301,13 +395,21 @@ impl Recorder {
     /// # Errors
     /// When polling fails.
     pub fn poll(&mut self, timeout: Duration) -> Result<Vec<News>, RecorderError> {
-        let mut fd = libc::pollfd { fd: self.kernel.events_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut fd = libc::pollfd {
+            fd: self.kernel.events_fd().as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
         let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: one valid pollfd.
         if unsafe { libc::poll(&raw mut fd, 1, milliseconds) } < 0 {
             let source = io::Error::last_os_error();
             if source.kind() != io::ErrorKind::Interrupted {
-                return Err(KernelError::Io { action: "poll of the ring buffer", source }.into());
+                return Err(KernelError::Io {
+                    action: "poll of the ring buffer",
+                    source,
+                }
+                .into());
             }
         }
         let mut news = Vec::new();
@@ -320,23 +422,51 @@ impl Recorder {
     fn take(&mut self, event: Event) -> News {
         match event {
             Event::Sighting(seen) => {
-                let first = First { time: seen.time, image: seen.image, pid: seen.pid, comm: text(&seen.comm) };
+                let first = First {
+                    time: seen.time,
+                    image: seen.image,
+                    pid: seen.pid,
+                    comm: text(&seen.comm),
+                };
                 let comm = first.comm.clone();
-                let known = self.firsts.entry((seen.slot, seen.phase, seen.abi, seen.nr)).or_insert_with(|| first.clone());
+                let known = self
+                    .firsts
+                    .entry((seen.slot, seen.phase, seen.abi, seen.nr))
+                    .or_insert_with(|| first.clone());
                 if first.time < known.time {
                     *known = first;
                 }
-                let name = self.abi(seen.abi).and_then(|arch| syscall::name(arch, seen.nr));
+                let name = self
+                    .abi(seen.abi)
+                    .and_then(|arch| syscall::name(arch, seen.nr));
                 let name = name.map_or_else(|| format!("number {}", seen.nr), str::to_owned);
-                News::Call { slot: SlotId(seen.slot), name, phase: seen.phase, pid: seen.pid, comm }
+                News::Call {
+                    slot: SlotId(seen.slot),
+                    name,
+                    phase: seen.phase,
+                    pid: seen.pid,
+                    comm,
+                }
             }
             Event::Exec(exec) => {
                 let file = text(&exec.text);
                 self.files.insert(exec.time, file.clone());
-                self.starts.entry((exec.slot, exec.phase)).or_default().insert(file.clone());
-                News::Executed { slot: SlotId(exec.slot), phase: exec.phase, file, pid: exec.pid }
+                self.starts
+                    .entry((exec.slot, exec.phase))
+                    .or_default()
+                    .insert(file.clone());
+                News::Executed {
+                    slot: SlotId(exec.slot),
+                    phase: exec.phase,
+                    file,
+                    pid: exec.pid,
+                }
             }
-            Event::Mkdir(made) => News::Made(Made { id: made.cgroup, path: text(&made.text), creator: made.pid }),
+            Event::Mkdir(made) => News::Made(Made {
+                id: made.cgroup,
+                path: text(&made.text),
+                creator: made.pid,
+            }),
         }
     }
 
@@ -361,7 +491,12 @@ impl Recorder {
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
             backend: Backend::Ebpf,
             target: recording.target.clone(),
-            machine: Machine { kernel: kernel_release(), arch: self.arch, libc: recording.libc.clone(), extra: BTreeMap::new() },
+            machine: Machine {
+                kernel: kernel_release(),
+                arch: self.arch,
+                libc: recording.libc.clone(),
+                extra: BTreeMap::new(),
+            },
             started_ns: recording.started_ns,
             ended_ns: clock::unix_ns(),
             calls: BTreeMap::new(),
@@ -376,13 +511,19 @@ impl Recorder {
             entered: Vec::new(),
             entered_count: 0,
             entered_as: recording.entered_as,
-            start_container_hooks: recording.bundle.as_ref().is_some_and(Bundle::has_start_container_hooks),
+            start_container_hooks: recording
+                .bundle
+                .as_ref()
+                .is_some_and(Bundle::has_start_container_hooks),
             extra: BTreeMap::new(),
         };
         for slot in &recording.slots {
             self.observe_slot(recording, *slot, &mut observation)?;
         }
-        let allows_everything = recording.bundle.as_ref().is_some_and(Bundle::allows_everything);
+        let allows_everything = recording
+            .bundle
+            .as_ref()
+            .is_some_and(Bundle::allows_everything);
         observation.filtered &= !allows_everything;
         for stat in Stat::ALL.into_iter().filter(|stat| *stat != Stat::RingFull) {
             let count = self.kernel.stat(stat)?;
@@ -390,7 +531,10 @@ impl Recorder {
                 observation.losses.insert(stat.name().to_owned(), count);
             }
         }
-        for (reason, count) in [("recursion", self.kernel.recursion_misses()), ("blocked_unread", recording.blocked_unread)] {
+        for (reason, count) in [
+            ("recursion", self.kernel.recursion_misses()),
+            ("blocked_unread", recording.blocked_unread),
+        ] {
             if count > 0 {
                 observation.losses.insert(reason.to_owned(), count);
             }
@@ -398,10 +542,19 @@ impl Recorder {
         Ok(observation)
     }
 
-    fn observe_slot(&mut self, recording: &Recording, slot: SlotId, observation: &mut Observation) -> Result<(), RecorderError> {
+    fn observe_slot(
+        &mut self,
+        recording: &Recording,
+        slot: SlotId,
+        observation: &mut Observation,
+    ) -> Result<(), RecorderError> {
         let entered = self.kernel.entered(slot);
         observation.entered_count += entered.len() as u64;
-        let names = entered.iter().map(|process| EnteredProcess { pid: process.pid, comm: text(&process.comm), ..EnteredProcess::default() });
+        let names = entered.iter().map(|process| EnteredProcess {
+            pid: process.pid,
+            comm: text(&process.comm),
+            ..EnteredProcess::default()
+        });
         observation.entered.extend(names.take(16));
         let undecided = !entered.is_empty();
         let flags = self.kernel.slot(slot)?.flags;
@@ -414,33 +567,77 @@ impl Recorder {
             for row in [abi::NATIVE, abi::COMPAT, abi::X32] {
                 let Some(arch) = self.abi(row) else { continue };
                 for nr in (0..NUMBERS as u32).filter(|nr| bytes[position(row, *nr)] != 0) {
-                    let first = self.firsts.get(&(slot.0, block, row, nr)).map(|first| self.sighting(recording, first)).unwrap_or_default();
+                    let first = self
+                        .firsts
+                        .get(&(slot.0, block, row, nr))
+                        .map(|first| self.sighting(recording, first))
+                        .unwrap_or_default();
                     match syscall::name(arch, nr) {
                         Some(name) => {
-                            let seen = observation.calls.entry((arch, phase)).or_default().entry(name.to_owned()).or_insert_with(|| first.clone());
+                            let seen = observation
+                                .calls
+                                .entry((arch, phase))
+                                .or_default()
+                                .entry(name.to_owned())
+                                .or_insert_with(|| first.clone());
                             if earlier(&first, seen) {
                                 *seen = first;
                             }
                         }
-                        None => observation.unknown.push(UnknownNr { arch, phase, nr: i64::from(nr), count: None, first }),
+                        None => observation.unknown.push(UnknownNr {
+                            arch,
+                            phase,
+                            nr: i64::from(nr),
+                            count: None,
+                            first,
+                        }),
                     }
                 }
             }
         }
         for (key, counted) in self.kernel.unknown(slot) {
-            let Some(arch) = self.abi(key.abi_phase >> 16) else { continue };
+            let Some(arch) = self.abi(key.abi_phase >> 16) else {
+                continue;
+            };
             let phase = self.phase(recording, slot, key.abi_phase & 0xffff, undecided);
             let first = self.counted(recording, &counted);
-            observation.unknown.push(UnknownNr { arch, phase, nr: key.nr.cast_signed(), count: Some(counted.count), first });
+            observation.unknown.push(UnknownNr {
+                arch,
+                phase,
+                nr: key.nr.cast_signed(),
+                count: Some(counted.count),
+                first,
+            });
         }
-        observation.unknown.sort_by_key(|unknown| (unknown.arch, unknown.phase, unknown.nr));
         for (key, counted) in self.kernel.denied(slot) {
             let (row, nr) = split(key.abi_phase >> 16, key.nr.cast_signed());
             let phase = self.phase(recording, slot, key.abi_phase & 0xffff, undecided);
-            let Some((arch, nr)) = self.abi(row).zip(u32::try_from(nr).ok()) else { continue };
-            let name = syscall::name(arch, nr).map_or_else(|| format!("number {nr}"), str::to_owned);
-            observation.denied.entry((arch, phase)).or_default().entry(name).or_insert_with(|| self.counted(recording, &counted));
+            let Some(arch) = self.abi(row) else { continue };
+            let first = self.counted(recording, &counted);
+            match u32::try_from(nr)
+                .ok()
+                .and_then(|nr| syscall::name(arch, nr))
+            {
+                Some(name) => {
+                    observation
+                        .denied
+                        .entry((arch, phase))
+                        .or_default()
+                        .entry(name.to_owned())
+                        .or_insert(first);
+                }
+                None => observation.unknown.push(UnknownNr {
+                    arch,
+                    phase,
+                    nr,
+                    count: Some(counted.count),
+                    first,
+                }),
+            }
         }
+        observation
+            .unknown
+            .sort_by_key(|unknown| (unknown.arch, unknown.phase, unknown.nr));
         Ok(())
     }
 
@@ -451,9 +648,19 @@ impl Recorder {
             phase::RUNTIME | phase::ENTER => Phase::Runtime,
             phase::EXEC => Phase::Exec,
             start => {
-                let hook = |file: &String| recording.bundle.as_ref().is_some_and(|bundle| bundle.is_create_container_hook(file));
+                let hook = |file: &String| {
+                    recording
+                        .bundle
+                        .as_ref()
+                        .is_some_and(|bundle| bundle.is_create_container_hook(file))
+                };
                 let files = self.starts.get(&(slot.0, start));
-                let hooks_only = start + 1 < common::PHASES && files.is_some_and(|files| !files.is_empty() && files.iter().next().is_some_and(hook) && files.len() == 1);
+                let hooks_only = start + 1 < common::PHASES
+                    && files.is_some_and(|files| {
+                        !files.is_empty()
+                            && files.iter().next().is_some_and(hook)
+                            && files.len() == 1
+                    });
                 if hooks_only { Phase::Hook } else { Phase::App }
             }
         }
@@ -466,20 +673,37 @@ impl Recorder {
         });
         Sighting {
             first_ns: Some(first.time.saturating_sub(recording.started_ktime)),
-            caller: Some(Caller { pid: first.pid, comm: first.comm.clone(), exe, ..Caller::default() }),
+            caller: Some(Caller {
+                pid: first.pid,
+                comm: first.comm.clone(),
+                exe,
+                ..Caller::default()
+            }),
             ..Sighting::default()
         }
     }
 
     fn counted(&self, recording: &Recording, counted: &Counted) -> Sighting {
-        self.sighting(recording, &First { time: counted.time, image: 0, pid: counted.pid, comm: text(&counted.comm) })
+        self.sighting(
+            recording,
+            &First {
+                time: counted.time,
+                image: 0,
+                pid: counted.pid,
+                comm: text(&counted.comm),
+            },
+        )
     }
 }
 
 /// The ABI row and number of a raw number: bit 30 is x32.
 fn split(row: u32, nr: i64) -> (u32, i64) {
     const X32_BIT: i64 = 0x4000_0000;
-    if cfg!(target_arch = "x86_64") && row == abi::NATIVE && nr & X32_BIT != 0 && nr & !(X32_BIT | (NUMBERS as i64 - 1)) == 0 {
+    if cfg!(target_arch = "x86_64")
+        && row == abi::NATIVE
+        && nr & X32_BIT != 0
+        && nr & !(X32_BIT | (NUMBERS as i64 - 1)) == 0
+    {
         (abi::X32, nr & !X32_BIT)
     } else {
         (row, nr)
@@ -496,7 +720,10 @@ fn earlier(left: &Sighting, right: &Sighting) -> bool {
 
 /// A zero-terminated text.
 fn text(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
@@ -513,7 +740,10 @@ pub fn native() -> Option<Arch> {
 /// `uname -r`.
 #[must_use]
 pub fn kernel_release() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+    fs::read_to_string("/proc/sys/kernel/osrelease")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 /// 128 bits from the kernel, in hexadecimal.

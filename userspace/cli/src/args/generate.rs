@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 /// Make a profile from observations.
 #[derive(Debug, Args)]
-#[command(
-    after_long_help = "\
+#[command(after_long_help = "\
 Examples:
   seccast generate web.observation.json -o web.json
       the profile, and web.report.json: every allowed name with its reason
@@ -15,8 +14,7 @@ Examples:
   seccast generate --audit -o audit.json
       the profile for recording: it denies nothing and still loads a filter
 
-Exit codes: 0 done; 1 the observations are incomplete; 2 usage; 3 could not."
-)]
+Exit codes: 0 done; 1 the observations are incomplete; 2 usage; 3 could not.")]
 pub struct GenerateArgs {
     /// Observation files; `-` is stdin
     #[arg(required_unless_present = "audit", value_name = "OBS")]

@@ -7,7 +7,12 @@ use clap::{Parser, Subcommand};
 
 /// Seccomp profiles for containers, from what they really call.
 #[derive(Debug, Parser)]
-#[command(name = "seccast", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(
+    name = "seccast",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
 pub struct Args {
     /// What to do
     #[command(subcommand)]

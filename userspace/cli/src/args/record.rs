@@ -103,7 +103,9 @@ impl FromStr for Until {
         match text.strip_prefix("quiet=") {
             Some(rest) => duration(rest).map(Self::Quiet),
             None if text == "exit" => Ok(Self::Exit),
-            None => duration(text).map(Self::After).map_err(|error| format!("{error}; or `exit`, or `quiet=30s`")),
+            None => duration(text)
+                .map(Self::After)
+                .map_err(|error| format!("{error}; or `exit`, or `quiet=30s`")),
         }
     }
 }
@@ -118,5 +120,6 @@ pub enum EnteredArg {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}; write for example 30s, 10m, 1h30m"))
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write for example 30s, 10m, 1h30m"))
 }

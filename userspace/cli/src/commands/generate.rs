@@ -3,7 +3,10 @@
 use crate::{
     args::generate::{GenerateArgs, PolicyArgs, RuntimeArg},
     exit::Exit,
-    output::{self, file::{Destination, report_beside}},
+    output::{
+        self,
+        file::{Destination, report_beside},
+    },
 };
 use anyhow::Context as _;
 use seccast_model::{Generated, Observation, Policy, Runtime, Severity, audit_profile, generate};
@@ -19,9 +22,17 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<Exit> {
         destination.write(&audit_profile().to_oci_json())?;
         return Ok(Exit::Done);
     }
-    let observations = args.observations.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let observations = args
+        .observations
+        .iter()
+        .map(|path| read(path))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let complete = write_profile(&observations, &args.policy, &destination, args.quiet)?;
-    Ok(if complete || args.allow_incomplete { Exit::Done } else { Exit::Findings })
+    Ok(if complete || args.allow_incomplete {
+        Exit::Done
+    } else {
+        Exit::Findings
+    })
 }
 
 /// Reads an observation; `-` is stdin.
@@ -37,8 +48,17 @@ fn read(path: &Path) -> anyhow::Result<Observation> {
 }
 
 /// Makes and writes the profile, and beside a file its report. True if nothing may be missing.
-pub fn write_profile(observations: &[Observation], policy: &PolicyArgs, destination: &Destination, quiet: bool) -> anyhow::Result<bool> {
-    let Generated { profile, report, diagnostics } = generate(observations, &policy.into())?;
+pub fn write_profile(
+    observations: &[Observation],
+    policy: &PolicyArgs,
+    destination: &Destination,
+    quiet: bool,
+) -> anyhow::Result<bool> {
+    let Generated {
+        profile,
+        report,
+        diagnostics,
+    } = generate(observations, &policy.into())?;
     destination.write(&profile.to_oci_json())?;
     let mut written = String::new();
     if let Some(path) = destination.path() {
@@ -60,7 +80,11 @@ pub fn write_profile(observations: &[Observation], policy: &PolicyArgs, destinat
         let summary = report.summary();
         output::note(&format!(
             "seccast: {} names allowed: {} recorded, {} for every program, {} for the runtime, {} for other kernels{written}",
-            summary.allowed, summary.recorded, summary.core_added, summary.base_added, summary.closure_added
+            summary.allowed,
+            summary.recorded,
+            summary.core_added,
+            summary.base_added,
+            summary.closure_added
         ));
     }
     Ok(report.is_complete())

@@ -3,7 +3,10 @@
 mod generate;
 mod record;
 
-use crate::{args::{Args, Verb}, exit::Exit};
+use crate::{
+    args::{Args, Verb},
+    exit::Exit,
+};
 
 /// Does what was typed.
 pub fn run(args: Args) -> anyhow::Result<Exit> {

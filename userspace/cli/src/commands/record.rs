@@ -44,7 +44,10 @@ pub fn run(args: RecordArgs) -> anyhow::Result<Exit> {
     record(args).map_err(|error| {
         // With CMD every failure of ours before it ran has a code of its own.
         if with_command && error.downcast_ref::<Failed>().is_none() {
-            error.context(Failed { exit: Exit::BeforeCommand, what: "CMD was not run".to_owned() })
+            error.context(Failed {
+                exit: Exit::BeforeCommand,
+                what: "CMD was not run".to_owned(),
+            })
         } else {
             error
         }
@@ -55,16 +58,30 @@ fn record(args: RecordArgs) -> anyhow::Result<Exit> {
     let began = Instant::now();
     let outputs = Outputs::check(&args)?;
     // From here on signals are ours.
-    let signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGTERM, SIGUSR1]).context("cannot watch signals")?;
-    let mut recorder = Recorder::start(if args.wait.is_some() { SLOTS_WAITING } else { SLOTS })?;
+    let signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGTERM, SIGUSR1])
+        .context("cannot watch signals")?;
+    let mut recorder = Recorder::start(if args.wait.is_some() {
+        SLOTS_WAITING
+    } else {
+        SLOTS
+    })?;
     let mut what = Watched::arm(&args, &mut recorder)?;
     let armed = began.elapsed();
-    output::note(&format!("armed after {} ms: {}", armed.as_millis(), what.describe(&args)));
+    output::note(&format!(
+        "armed after {} ms: {}",
+        armed.as_millis(),
+        what.describe(&args)
+    ));
     what.start(&args)?;
 
     let mut run = Run {
         progress: Progress::new(!args.quiet && args.command.is_empty() && stderr().is_terminal()),
-        until: args.until.iter().copied().chain(args.for_.map(Until::After)).collect(),
+        until: args
+            .until
+            .iter()
+            .copied()
+            .chain(args.for_.map(Until::After))
+            .collect(),
         armed: Instant::now(),
         signals,
         interrupts: 0,
@@ -87,7 +104,13 @@ struct Watched {
 
 impl Watched {
     fn arm(args: &RecordArgs, recorder: &mut Recorder) -> anyhow::Result<Self> {
-        let mut watched = Self { recording: None, waiting: None, command: None, command_cgroup: None, process: None };
+        let mut watched = Self {
+            recording: None,
+            waiting: None,
+            command: None,
+            command_cgroup: None,
+            process: None,
+        };
         if !args.command.is_empty() {
             let cgroup = command::cgroup(recorder.hierarchy())?;
             let armed = recorder.watch_command(&cgroup, args.command.clone());
@@ -126,17 +149,26 @@ impl Watched {
     fn describe(&self, args: &RecordArgs) -> String {
         match (&self.recording, &args.container) {
             (None, Some(name)) => format!("waiting for container {name}"),
-            (Some(recording), _) if !args.command.is_empty() => format!("recording {} in cgroup {}", args.command.join(" "), recording.cgroup.path),
+            (Some(recording), _) if !args.command.is_empty() => format!(
+                "recording {} in cgroup {}",
+                args.command.join(" "),
+                recording.cgroup.path
+            ),
             (Some(recording), _) => format!("recording cgroup {}", recording.cgroup.path),
             (None, None) => "recording".to_owned(),
         }
     }
 
     fn start(&mut self, args: &RecordArgs) -> anyhow::Result<()> {
-        let Some(cgroup) = self.command_cgroup.take() else { return Ok(()) };
+        let Some(cgroup) = self.command_cgroup.take() else {
+            return Ok(());
+        };
         if args.user.is_none() && std::env::var_os("SUDO_UID").is_some_and(|uid| uid != "0") {
             let id = |name| std::env::var(name).unwrap_or_default();
-            output::warning("CMD runs as root, since seccast was started by sudo", Some(&format!("--user {}:{}", id("SUDO_UID"), id("SUDO_GID"))));
+            output::warning(
+                "CMD runs as root, since seccast was started by sudo",
+                Some(&format!("--user {}:{}", id("SUDO_UID"), id("SUDO_GID"))),
+            );
         }
         match Running::start(&args.command, cgroup.clone(), args.user) {
             Ok(running) => {
@@ -150,7 +182,10 @@ impl Watched {
                     CommandError::NotExecutable { .. } => Exit::NotExecutable,
                     _ => Exit::BeforeCommand,
                 };
-                Err(anyhow::Error::new(error).context(Failed { exit, what: "CMD was not run".to_owned() }))
+                Err(anyhow::Error::new(error).context(Failed {
+                    exit,
+                    what: "CMD was not run".to_owned(),
+                }))
             }
         }
     }
@@ -158,16 +193,31 @@ impl Watched {
 
 /// Refuses a cgroup that is not the process's own.
 fn alone(pid: u32, cgroup: &Cgroup) -> Result<(), RecorderError> {
-    let refuse = |why| Err(RecorderError::NotAlone { pid, path: cgroup.path.clone(), why });
+    let refuse = |why| {
+        Err(RecorderError::NotAlone {
+            pid,
+            path: cgroup.path.clone(),
+            why,
+        })
+    };
     if cgroup.path == "/" {
-        return refuse("is the root: every process without a cgroup of its own is there".to_owned());
+        return refuse(
+            "is the root: every process without a cgroup of its own is there".to_owned(),
+        );
     }
-    let strangers: Vec<_> = cgroup.processes().into_iter().filter(|other| !proc::line(*other, 64).contains(&pid)).collect();
+    let strangers: Vec<_> = cgroup
+        .processes()
+        .into_iter()
+        .filter(|other| !proc::line(*other, 64).contains(&pid))
+        .collect();
     match strangers.first() {
         None => Ok(()),
         Some(first) => {
             let name = proc::comm(*first).unwrap_or_default();
-            refuse(format!("holds {} processes that are not its children, such as {name} ({first})", strangers.len()))
+            refuse(format!(
+                "holds {} processes that are not its children, such as {name} ({first})",
+                strangers.len()
+            ))
         }
     }
 }
@@ -188,17 +238,30 @@ struct Outputs {
 impl Outputs {
     fn check(args: &RecordArgs) -> anyhow::Result<Self> {
         let default = || PathBuf::from(format!("{}.seccomp.json", default_name(args)));
-        let profile = args.output.clone().or_else(|| args.observation.is_none().then(default));
+        let profile = args
+            .output
+            .clone()
+            .or_else(|| args.observation.is_none().then(default));
         Ok(Self {
             profile: profile.map(|path| Destination::check(&path)).transpose()?,
-            observation: args.observation.as_ref().map(|path| Destination::check(path)).transpose()?,
+            observation: args
+                .observation
+                .as_ref()
+                .map(|path| Destination::check(path))
+                .transpose()?,
         })
     }
 }
 
 /// The name of a profile whose file was not named.
 fn default_name(args: &RecordArgs) -> String {
-    let last = |path: &str| path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
+    let last = |path: &str| {
+        path.trim_end_matches('/')
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
     let name = if let Some(program) = args.command.first() {
         last(program)
     } else if let Some(name) = &args.container {
@@ -208,8 +271,21 @@ fn default_name(args: &RecordArgs) -> String {
     } else {
         args.pid.and_then(proc::comm).unwrap_or_default()
     };
-    let safe: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
-    if safe.is_empty() { "recording".to_owned() } else { safe }
+    let safe: String = name
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "-_.".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect();
+    if safe.is_empty() {
+        "recording".to_owned()
+    } else {
+        safe
+    }
 }
 
 /// The loop from armed to the end.
@@ -247,14 +323,26 @@ impl Run {
                     recording.entered_as = entered_as(&self.args);
                     self.progress.restart();
                     if !self.args.quiet {
-                        self.progress.above(&format!("seccast: container {} is starting in cgroup {}", self.args.container.as_deref().unwrap_or_default(), recording.cgroup.path));
+                        self.progress.above(&format!(
+                            "seccast: container {} is starting in cgroup {}",
+                            self.args.container.as_deref().unwrap_or_default(),
+                            recording.cgroup.path
+                        ));
                     }
                     watched.recording = Some(recording);
                     watched.waiting = None;
-                } else if self.args.wait.flatten().is_some_and(|limit| self.armed.elapsed() >= limit) {
+                } else if self
+                    .args
+                    .wait
+                    .flatten()
+                    .is_some_and(|limit| self.armed.elapsed() >= limit)
+                {
                     self.progress.clear();
                     let name = self.args.container.as_deref().unwrap_or_default();
-                    bail!("container {name} did not start within {}; nothing was written", humantime::format_duration(self.args.wait.flatten().unwrap_or_default()));
+                    bail!(
+                        "container {name} did not start within {}; nothing was written",
+                        humantime::format_duration(self.args.wait.flatten().unwrap_or_default())
+                    );
                 }
             } else if let Some(recording) = &mut watched.recording
                 && self.args.wait.is_some()
@@ -262,11 +350,18 @@ impl Run {
                 && let Some(filtered) = container::started_filtered(recorder, recording)?
             {
                 judged = true;
-                let harmless = recording.bundle.as_ref().is_some_and(seccast_recorder::runtime::bundle::Bundle::allows_everything);
+                let harmless = recording
+                    .bundle
+                    .as_ref()
+                    .is_some_and(seccast_recorder::runtime::bundle::Bundle::allows_everything);
                 if !filtered || harmless {
                     recorder.kernel_mut().watch_denials(false)?;
                 }
-                recording.libc = recording.cgroup.processes().into_iter().find_map(proc::libc);
+                recording.libc = recording
+                    .cgroup
+                    .processes()
+                    .into_iter()
+                    .find_map(proc::libc);
             }
             if self.take_signals(recorder, &watched)? == Pass::End {
                 break;
@@ -280,7 +375,9 @@ impl Run {
             } else if let Some(recording) = &watched.recording {
                 let now = recording.cgroup.populated();
                 populated |= now;
-                if self.target_ended(recorder, recording, populated, now, watched.process)? || self.time_is_over() {
+                if self.target_ended(recorder, recording, populated, now, watched.process)?
+                    || self.time_is_over()
+                {
                     break;
                 }
             }
@@ -295,7 +392,16 @@ impl Run {
     }
 
     fn show(&mut self, recording: Option<&Recording>, item: &News) {
-        if let (News::Call { slot, name, phase, pid, comm }, Some(recording)) = (item, recording)
+        if let (
+            News::Call {
+                slot,
+                name,
+                phase,
+                pid,
+                comm,
+            },
+            Some(recording),
+        ) = (item, recording)
             && recording.slots.contains(slot)
             && *phase >= 2
         {
@@ -304,7 +410,14 @@ impl Run {
     }
 
     /// The target's own end: its process's, or that of everything in its cgroup.
-    fn target_ended(&self, recorder: &Recorder, recording: &Recording, was_populated: bool, populated: bool, process: Option<u32>) -> anyhow::Result<bool> {
+    fn target_ended(
+        &self,
+        recorder: &Recorder,
+        recording: &Recording,
+        was_populated: bool,
+        populated: bool,
+        process: Option<u32>,
+    ) -> anyhow::Result<bool> {
         if let Some(pid) = process {
             return Ok(proc::comm(pid).is_none() || !recording.cgroup.exists());
         }
@@ -352,7 +465,9 @@ impl Run {
                 continue;
             }
             self.interrupts += 1;
-            let Some(command) = &watched.command else { return Ok(Pass::End) };
+            let Some(command) = &watched.command else {
+                return Ok(Pass::End);
+            };
             if self.interrupts > 1 {
                 return Ok(Pass::End);
             }
@@ -367,20 +482,42 @@ impl Run {
 
     /// SIGUSR1: the files as if it ended now. A failure is told, and recording goes on.
     fn write_so_far(&self, observation: &Observation) {
-        let written = self.outputs.observation.as_ref().map_or(Ok(()), |destination| destination.write(&observation.to_json()));
+        let written = self
+            .outputs
+            .observation
+            .as_ref()
+            .map_or(Ok(()), |destination| {
+                destination.write(&observation.to_json())
+            });
         let written = written.and_then(|()| match &self.outputs.profile {
-            Some(destination) => write_profile(std::slice::from_ref(observation), &self.args.policy, destination, true).map(|_| ()),
+            Some(destination) => write_profile(
+                std::slice::from_ref(observation),
+                &self.args.policy,
+                destination,
+                true,
+            )
+            .map(|_| ()),
             None => Ok(()),
         });
         match written {
             Ok(()) => self.progress.above("seccast: wrote the state so far"),
-            Err(error) => self.progress.above(&format!("warning: cannot write the state so far: {error:#}")),
+            Err(error) => self.progress.above(&format!(
+                "warning: cannot write the state so far: {error:#}"
+            )),
         }
     }
 
-    fn finish(&self, recorder: &mut Recorder, watched: Watched, status: Option<std::process::ExitStatus>) -> anyhow::Result<Exit> {
+    fn finish(
+        &self,
+        recorder: &mut Recorder,
+        watched: Watched,
+        status: Option<std::process::ExitStatus>,
+    ) -> anyhow::Result<Exit> {
         let Some(recording) = watched.recording else {
-            bail!("stopped before container {} started; nothing was written", self.args.container.as_deref().unwrap_or_default());
+            bail!(
+                "stopped before container {} started; nothing was written",
+                self.args.container.as_deref().unwrap_or_default()
+            );
         };
         let observation = recorder.observe(&recording)?;
         let written = self.write(&observation);
@@ -392,12 +529,25 @@ impl Run {
             let left = command.leave(recorder.hierarchy());
             if !left.is_empty() && status.is_some() {
                 output::warning(
-                    &format!("CMD has ended and left {} running, which are recorded no more: {}", left.len(), left.join(", ")),
+                    &format!(
+                        "CMD has ended and left {} running, which are recorded no more: {}",
+                        left.len(),
+                        left.join(", ")
+                    ),
                     Some("start it in the foreground, or record its cgroup or container"),
                 );
             }
         }
-        let ours = written.map_err(|error| if self.args.command.is_empty() { error } else { error.context(Failed { exit: Exit::CouldNot, what: "the recording was not written".to_owned() }) })?;
+        let ours = written.map_err(|error| {
+            if self.args.command.is_empty() {
+                error
+            } else {
+                error.context(Failed {
+                    exit: Exit::CouldNot,
+                    what: "the recording was not written".to_owned(),
+                })
+            }
+        })?;
         let theirs = status.map(command::exit_code).filter(|code| *code != 0);
         if let Some(code) = theirs {
             output::note(&format!("seccast: exit code {code} is CMD's own"));
@@ -419,12 +569,32 @@ impl Run {
             }
         }
         let complete = match &self.outputs.profile {
-            Some(destination) => write_profile(std::slice::from_ref(observation), &self.args.policy, destination, self.args.quiet)
-                .map_err(|error| if self.outputs.observation.is_some() { error } else { rescue(observation, error) })?,
+            Some(destination) => write_profile(
+                std::slice::from_ref(observation),
+                &self.args.policy,
+                destination,
+                self.args.quiet,
+            )
+            .map_err(|error| {
+                if self.outputs.observation.is_some() {
+                    error
+                } else {
+                    rescue(observation, error)
+                }
+            })?,
             // The same judgement as a profile of it would get.
-            None => seccast_model::generate(std::slice::from_ref(observation), &(&self.args.policy).into())?.report.is_complete(),
+            None => seccast_model::generate(
+                std::slice::from_ref(observation),
+                &(&self.args.policy).into(),
+            )?
+            .report
+            .is_complete(),
         };
-        if complete || self.args.allow_incomplete { Ok(Exit::Done) } else { Ok(Exit::Findings) }
+        if complete || self.args.allow_incomplete {
+            Ok(Exit::Done)
+        } else {
+            Ok(Exit::Findings)
+        }
     }
 }
 
@@ -433,9 +603,17 @@ fn rescue(observation: &Observation, error: anyhow::Error) -> anyhow::Error {
     if observation.calls.is_empty() {
         return error;
     }
-    let path = std::env::temp_dir().join(format!("seccast-{}.observation.json", observation.recording_id));
-    match Destination::check(&path).and_then(|destination| destination.write(&observation.to_json())) {
-        Ok(()) => error.context(format!("the observation was saved as {} instead", path.display())),
+    let path = std::env::temp_dir().join(format!(
+        "seccast-{}.observation.json",
+        observation.recording_id
+    ));
+    match Destination::check(&path)
+        .and_then(|destination| destination.write(&observation.to_json()))
+    {
+        Ok(()) => error.context(format!(
+            "the observation was saved as {} instead",
+            path.display()
+        )),
         Err(_) => error,
     }
 }

@@ -29,7 +29,9 @@ impl Destination {
             return Ok(Self::Stdout);
         }
         let destination = match fs::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => bail!("{} is a folder; give the name of a file", path.display()),
+            Ok(metadata) if metadata.is_dir() => {
+                bail!("{} is a folder; give the name of a file", path.display())
+            }
             Ok(metadata) if metadata.is_file() => Self::File(resolve(path)),
             Ok(metadata) => {
                 let kind = metadata.file_type();
@@ -46,7 +48,13 @@ impl Destination {
             tempfile::Builder::new()
                 .prefix(".seccast-")
                 .tempfile_in(folder)
-                .with_context(|| format!("cannot write to folder {} for {}", folder.display(), path.display()))?;
+                .with_context(|| {
+                    format!(
+                        "cannot write to folder {} for {}",
+                        folder.display(),
+                        path.display()
+                    )
+                })?;
         }
         Ok(destination)
     }
@@ -59,13 +67,25 @@ impl Destination {
         match self {
             Self::Stdout => {
                 let mut out = stdout().lock();
-                out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to stdout")
+                out.write_all(text.as_bytes())
+                    .and_then(|()| out.flush())
+                    .context("cannot write to stdout")
             }
             Self::Special(path) => {
-                let mut file = OpenOptions::new().write(true).open(path).with_context(|| format!("cannot open {}", path.display()))?;
-                file.write_all(text.as_bytes()).and_then(|()| file.flush()).with_context(|| format!("cannot write to {}", path.display()))
+                let mut file = OpenOptions::new()
+                    .write(true)
+                    .open(path)
+                    .with_context(|| format!("cannot open {}", path.display()))?;
+                file.write_all(text.as_bytes())
+                    .and_then(|()| file.flush())
+                    .with_context(|| format!("cannot write to {}", path.display()))
             }
-            Self::File(path) => replace(path, text).with_context(|| format!("cannot write {}; what was there before is unchanged", path.display())),
+            Self::File(path) => replace(path, text).with_context(|| {
+                format!(
+                    "cannot write {}; what was there before is unchanged",
+                    path.display()
+                )
+            }),
         }
     }
 
@@ -80,12 +100,16 @@ impl Destination {
 
 fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
     let folder = folder(path);
-    let mut temporary = tempfile::Builder::new().prefix(".seccast-").tempfile_in(folder)?;
+    let mut temporary = tempfile::Builder::new()
+        .prefix(".seccast-")
+        .tempfile_in(folder)?;
     temporary.write_all(text.as_bytes())?;
     // As an ordinary file: what was there keeps its mode; else what the umask leaves of 0666 would need a race to find out,
     // and a profile is no secret.
     let mode = fs::metadata(path).map_or(0o644, |metadata| metadata.permissions().mode() & 0o7777);
-    temporary.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+    temporary
+        .as_file()
+        .set_permissions(fs::Permissions::from_mode(mode))?;
     temporary.as_file().sync_all()?;
     temporary.persist(path)?;
     File::open(folder)?.sync_all()?;
@@ -106,7 +130,10 @@ fn folder(path: &Path) -> &Path {
 
 /// `P.report.json` beside `P.json`.
 pub fn report_beside(profile: &Path) -> PathBuf {
-    let name = profile.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = profile
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let stem = name.strip_suffix(".json").unwrap_or(&name);
     profile.with_file_name(format!("{stem}.report.json"))
 }
@@ -123,22 +150,53 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         Destination::check(&path).unwrap().write("new").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file was left");
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "a temporary file was left"
+        );
     }
 
     #[test]
     fn a_folder_is_refused_and_a_device_is_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(Destination::check(folder.path()).unwrap_err().to_string().contains("is a folder"));
-        assert!(Destination::check(Path::new("/dev/full")).unwrap().write("x").is_err());
-        assert!(fs::metadata("/dev/full").unwrap().file_type().is_char_device());
-        Destination::check(Path::new("/dev/null")).unwrap().write("x").unwrap();
+        assert!(
+            Destination::check(folder.path())
+                .unwrap_err()
+                .to_string()
+                .contains("is a folder")
+        );
+        assert!(
+            Destination::check(Path::new("/dev/full"))
+                .unwrap()
+                .write("x")
+                .is_err()
+        );
+        assert!(
+            fs::metadata("/dev/full")
+                .unwrap()
+                .file_type()
+                .is_char_device()
+        );
+        Destination::check(Path::new("/dev/null"))
+            .unwrap()
+            .write("x")
+            .unwrap();
     }
 
     #[test]
     fn the_report_lies_beside_the_profile() {
-        assert_eq!(report_beside(Path::new("a/web.json")), Path::new("a/web.report.json"));
-        assert_eq!(report_beside(Path::new("web")), Path::new("web.report.json"));
+        assert_eq!(
+            report_beside(Path::new("a/web.json")),
+            Path::new("a/web.report.json")
+        );
+        assert_eq!(
+            report_beside(Path::new("web")),
+            Path::new("web.report.json")
+        );
     }
 }

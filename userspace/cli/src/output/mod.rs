@@ -7,12 +7,26 @@ use std::io::Write as _;
 
 /// The one place where an error is printed.
 pub fn error(error: &anyhow::Error) {
-    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    note(&format!("error: {error:#}"));
 }
 
-/// A line for people.
+/// A line for people. Names of processes and files come from whoever is recorded: control characters do not reach the
+/// terminal.
 pub fn note(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", printable(line));
+}
+
+/// The text without control characters but newlines.
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_control() && c != '\n' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 /// A warning, with what to do about it.

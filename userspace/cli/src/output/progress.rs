@@ -15,12 +15,22 @@ pub struct Progress {
 impl Progress {
     /// A line, hidden where stderr is no terminal or `shown` is false.
     pub fn new(shown: bool) -> Self {
-        let bar = if shown { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        let bar = if shown {
+            ProgressBar::new_spinner()
+        } else {
+            ProgressBar::hidden()
+        };
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
             bar.set_style(style);
         }
         let now = Instant::now();
-        Self { bar, began: now, last_new: now, distinct: 0, newest: String::new() }
+        Self {
+            bar,
+            began: now,
+            last_new: now,
+            distinct: 0,
+            newest: String::new(),
+        }
     }
 
     /// The clock starts when the recording does.
@@ -33,7 +43,7 @@ impl Progress {
     pub fn new_call(&mut self, name: &str, comm: &str, pid: u32) {
         self.distinct += 1;
         self.last_new = Instant::now();
-        self.newest = format!("{name} by {comm}[{pid}]");
+        self.newest = super::printable(&format!("{name} by {comm}[{pid}]"));
     }
 
     /// How long nothing new was seen.
@@ -51,8 +61,14 @@ impl Progress {
         if self.bar.is_hidden() {
             return;
         }
-        let seconds = |duration: Duration| humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string();
-        let newest = if self.newest.is_empty() { String::new() } else { format!(", newest {}", self.newest) };
+        let seconds = |duration: Duration| {
+            humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
+        };
+        let newest = if self.newest.is_empty() {
+            String::new()
+        } else {
+            format!(", newest {}", self.newest)
+        };
         self.bar.set_message(format!(
             "{} · {} calls{newest} · {losses} losses · nothing new for {}",
             seconds(self.elapsed()),

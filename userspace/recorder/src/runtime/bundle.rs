@@ -60,7 +60,10 @@ impl Bundle {
     /// Is `file` one of the createContainer hooks, which run before the filter?
     #[must_use]
     pub fn is_create_container_hook(&self, file: &str) -> bool {
-        self.hooks.create_container.iter().any(|hook| hook.path == file)
+        self.hooks
+            .create_container
+            .iter()
+            .any(|hook| hook.path == file)
     }
 
     /// Has it startContainer hooks? The runtime forks them under the filter.
@@ -74,8 +77,7 @@ impl Bundle {
     pub fn allows_everything(&self) -> bool {
         let lets = |action: &str| matches!(action, "SCMP_ACT_ALLOW" | "SCMP_ACT_LOG");
         self.linux.seccomp.as_ref().is_none_or(|seccomp| {
-            lets(&seccomp.default_action)
-                && seccomp.syscalls.iter().all(|rule| lets(&rule.action))
+            lets(&seccomp.default_action) && seccomp.syscalls.iter().all(|rule| lets(&rule.action))
         })
     }
 }
