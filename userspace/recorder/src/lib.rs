@@ -8,6 +8,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod command;
 pub mod container;
+pub mod features;
 pub mod kernel;
 mod near;
 pub mod proc;

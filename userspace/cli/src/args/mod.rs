@@ -1,5 +1,6 @@
 //! What was typed: one file a verb, no side effects.
 
+pub mod doctor;
 pub mod generate;
 pub mod record;
 
@@ -26,4 +27,6 @@ pub enum Verb {
     Record(Box<record::RecordArgs>),
     /// Make a profile from observations
     Generate(generate::GenerateArgs),
+    /// Say what this machine lacks to record
+    Doctor(doctor::DoctorArgs),
 }

@@ -1,5 +1,6 @@
 //! One file a verb.
 
+mod doctor;
 mod generate;
 mod record;
 
@@ -13,5 +14,6 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     match args.verb {
         Verb::Record(args) => record::run(*args),
         Verb::Generate(args) => generate::run(&args),
+        Verb::Doctor(args) => doctor::run(&args),
     }
 }

@@ -1,0 +1,310 @@
+//! What this machine can do for a recording, and what it lacks.
+
+use crate::{
+    cgroup::Hierarchy,
+    kernel::{Form, Kernel, KernelError},
+    recorder::{kernel_release, native},
+};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// How a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// As it should be.
+    Good,
+    /// Recording works without it, or not for everything.
+    Limited,
+    /// Recording does not work.
+    Missing,
+}
+
+impl State {
+    /// `ok`, `limited`, `missing`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Good => "ok",
+            Self::Limited => "limited",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// What: `kernel`, `btf`, `cgroups`…
+    pub subject: &'static str,
+    /// How it matters.
+    pub state: State,
+    /// What was found.
+    pub found: String,
+    /// What to do, where there is something to do.
+    pub advice: Option<String>,
+}
+
+impl Finding {
+    fn new(
+        subject: &'static str,
+        state: State,
+        found: impl Into<String>,
+        advice: Option<&str>,
+    ) -> Self {
+        Self {
+            subject,
+            state,
+            found: found.into(),
+            advice: advice.map(str::to_owned),
+        }
+    }
+}
+
+/// Looks at everything that a recording needs.
+#[must_use]
+pub fn examine() -> Vec<Finding> {
+    let mut findings = vec![kernel(), btf(), capabilities()];
+    findings.extend(programs());
+    let hierarchy = Hierarchy::find().ok();
+    findings.push(cgroups(hierarchy.as_ref()));
+    findings.extend(
+        ["runc", "crun", "podman", "docker", "containerd"]
+            .into_iter()
+            .filter_map(|name| runtime(name, hierarchy.as_ref())),
+    );
+    if !findings.iter().any(|finding| finding.subject == "runc") {
+        let advice = "record commands, cgroups and processes; or install runc";
+        findings.push(Finding::new(
+            "runc",
+            State::Limited,
+            "not installed",
+            Some(advice),
+        ));
+    }
+    findings
+}
+
+fn kernel() -> Finding {
+    let release = kernel_release();
+    let version = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok())
+        .collect::<Vec<_>>();
+    let old = version.as_slice() < [5, 10].as_slice();
+    let machine = env::consts::ARCH;
+    if native().is_none() {
+        return Finding::new(
+            "kernel",
+            State::Missing,
+            format!("{release} on {machine}"),
+            Some("record on x86_64 or aarch64"),
+        );
+    }
+    let advice = old.then_some("5.10 is the oldest kernel that is supported");
+    Finding::new(
+        "kernel",
+        if old { State::Missing } else { State::Good },
+        format!("{release} on {machine}"),
+        advice,
+    )
+}
+
+fn btf() -> Finding {
+    match crate::kernel::globals() {
+        Ok(globals) => Finding::new(
+            "btf",
+            State::Good,
+            format!("{}, {} offsets found", crate::btf::VMLINUX, globals.len()),
+            None,
+        ),
+        Err(error) => {
+            let advice = "boot a kernel with CONFIG_DEBUG_INFO_BTF=y; Debian's, Ubuntu's and Fedora's have it";
+            Finding::new("btf", State::Missing, error.to_string(), Some(advice))
+        }
+    }
+}
+
+/// Numbers of linux/capability.h.
+const CAPABILITIES: [(u32, &str); 3] = [(21, "SYS_ADMIN"), (38, "PERFMON"), (39, "BPF")];
+
+fn capabilities() -> Finding {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .map(str::trim);
+    let effective = effective
+        .and_then(|text| u64::from_str_radix(text, 16).ok())
+        .unwrap_or(0);
+    let has = |name: &str| {
+        CAPABILITIES
+            .iter()
+            .any(|(bit, known)| *known == name && effective >> bit & 1 == 1)
+    };
+    let held: Vec<_> = CAPABILITIES
+        .iter()
+        .map(|(_, name)| *name)
+        .filter(|name| has(name))
+        .collect();
+    let found = if held.is_empty() {
+        "none of BPF, PERFMON, SYS_ADMIN".to_owned()
+    } else {
+        held.join(", ")
+    };
+    if has("SYS_ADMIN") || (has("BPF") && has("PERFMON")) {
+        Finding::new("capabilities", State::Good, found, None)
+    } else {
+        let advice =
+            "run as root, or give the binary what it needs: setcap cap_bpf,cap_perfmon+ep seccast";
+        Finding::new("capabilities", State::Missing, found, Some(advice))
+    }
+}
+
+fn programs() -> Vec<Finding> {
+    let began = std::time::Instant::now();
+    match Kernel::load(1) {
+        Ok(mut kernel) => {
+            let took = began.elapsed().as_millis();
+            let (state, form, advice) = match kernel.form() {
+                Form::Fast => (State::Good, "fast path (tp_btf, cached)", None),
+                Form::Raw => (
+                    State::Limited,
+                    "fallback (raw_tp, no cache)",
+                    Some(
+                        "recording is exact but costs more; Linux 5.11 with BTF has the fast path",
+                    ),
+                ),
+            };
+            let mut findings = vec![Finding::new(
+                "programs",
+                state,
+                format!("{form}, loaded and attached in {took} ms"),
+                advice,
+            )];
+            findings.push(match kernel.blocked() {
+                Ok(_) => Finding::new("late start", State::Good, "calls that tasks are blocked in are read with their ABI", None),
+                Err(_) => {
+                    let advice = "blocked calls are read from /proc, which needs root and guesses the ABI; Linux 5.15 has the iterator";
+                    Finding::new("late start", State::Limited, "no task iterator", Some(advice))
+                }
+            });
+            findings
+        }
+        Err(error @ KernelError::NoPrivilege(_)) => {
+            vec![Finding::new(
+                "programs",
+                State::Missing,
+                error.to_string(),
+                Some("see capabilities"),
+            )]
+        }
+        Err(error) => {
+            let mut text = error.to_string();
+            let mut source = std::error::Error::source(&error);
+            while let Some(inner) = source {
+                // The verifier's log is long; its first line says what it is about.
+                text = format!(
+                    "{text}: {}",
+                    inner.to_string().lines().next().unwrap_or_default()
+                );
+                source = inner.source();
+            }
+            let advice =
+                "if eBPF is allowed here, this is a defect: report it with the kernel's version";
+            vec![Finding::new("programs", State::Missing, text, Some(advice))]
+        }
+    }
+}
+
+fn cgroups(hierarchy: Option<&Hierarchy>) -> Finding {
+    match hierarchy {
+        None => {
+            let advice = "mount one (mount -t cgroup2 none /sys/fs/cgroup/unified), or boot with systemd.unified_cgroup_hierarchy=1";
+            Finding::new(
+                "cgroups",
+                State::Missing,
+                "no cgroup2 hierarchy (pure v1)",
+                Some(advice),
+            )
+        }
+        Some(hierarchy) if hierarchy.hybrid() => {
+            let advice = "runc's containers can be told apart; crun refuses hybrid hosts";
+            Finding::new(
+                "cgroups",
+                State::Limited,
+                format!("hybrid, cgroup2 at {}", hierarchy.mount().display()),
+                Some(advice),
+            )
+        }
+        Some(hierarchy) => Finding::new(
+            "cgroups",
+            State::Good,
+            format!("v2 at {}", hierarchy.mount().display()),
+            None,
+        ),
+    }
+}
+
+/// A runtime or engine on the PATH: its version, and whether its containers have cgroups of their own here.
+fn runtime(name: &'static str, hierarchy: Option<&Hierarchy>) -> Option<Finding> {
+    let path = on_path(name)?;
+    let version = version(&path).unwrap_or_else(|| "version unknown".to_owned());
+    let hybrid = hierarchy.is_some_and(Hierarchy::hybrid);
+    let (state, how, advice) = match (name, hierarchy) {
+        (_, None) => (
+            State::Missing,
+            "containers cannot be told apart",
+            Some("see cgroups"),
+        ),
+        ("runc", _) => (
+            State::Good,
+            "containers can be told apart; recorded by name or id",
+            None,
+        ),
+        ("crun", _) if hybrid => (
+            State::Missing,
+            "containers cannot be told apart",
+            Some("crun refuses hybrid hosts; use a v2 host, or runc"),
+        ),
+        ("podman", _) if hybrid => (
+            State::Limited,
+            "containers can be told apart with runc only; recorded by their 64-digit id",
+            Some("podman --runtime runc"),
+        ),
+        _ => (
+            State::Good,
+            "containers can be told apart; recorded by their 64-digit id",
+            None,
+        ),
+    };
+    Some(Finding::new(
+        name,
+        state,
+        format!("{version}; {how}"),
+        advice,
+    ))
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    let usual = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    env::split_paths(&env::var_os("PATH").unwrap_or_default())
+        .chain(usual)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+}
+
+fn version(path: &Path) -> Option<String> {
+    let output = Command::new(path)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.split([' ', ',', '\n'])
+        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()))
+        .map(str::to_owned)
+}
