@@ -28,7 +28,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Step::command("fmt", test::cargo().args(["fmt", "--all", "--check"])),
         Step::command(
             "fmt-ebpf",
-            test::cargo().dir(&programs).args(["fmt", "--check"]),
+            test::cargo().args([
+                "fmt",
+                "--manifest-path",
+                "ebpf/programs/Cargo.toml",
+                "--check",
+            ]),
         ),
         Step::work("codegen", "cargo xtask codegen --check", || {
             codegen::run(true)

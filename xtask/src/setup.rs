@@ -42,84 +42,35 @@ const fn need(package: &'static str, sign: Sign, reason: &'static str) -> Need {
 
 use Sign::{Command, File, Package};
 
+const BPF_CORE: &str = "libstd-rust-web-dev-bpf";
+
 /// A compiler for the eBPF program without a nightly: Debian's, from the security suite.
+#[rustfmt::skip]
 const COMPILER: &[Need] = &[
     need("rustc-web", Package, "compiles the eBPF program"),
-    need(
-        "libstd-rust-web-dev-bpf",
-        Package,
-        "Rust's core library for the BPF target",
-    ),
-    need(
-        "rust-web-clippy",
-        Package,
-        "lints the eBPF program with the compiler that builds it",
-    ),
+    need(BPF_CORE, Package, "Rust's core library for the BPF target"),
+    need("rust-web-clippy", Package, "lints the eBPF program with the compiler that builds it"),
 ];
 
+#[rustfmt::skip]
 const TOOLS: &[Need] = &[
-    need("gcc", Command("cc"), "links every program; builds libbpf"),
-    need(
-        "libc6-dev",
-        File("/usr/include/stdlib.h"),
-        "C headers; the static libc of the distributed binary",
-    ),
+    need("gcc", Command("cc"), "links every program; builds libbpf and the programs with known calls"),
+    need("libc6-dev", File("/usr/include/stdlib.h"), "C headers; the static libc of the distributed binary"),
     need("make", Command("make"), "builds libbpf"),
-    need(
-        "pkg-config",
-        Command("pkg-config"),
-        "finds libelf and zlib for libbpf",
-    ),
-    need(
-        "libelf-dev",
-        File("/usr/include/libelf.h"),
-        "libbpf, the reference loader in the tests",
-    ),
-    need(
-        "zlib1g-dev",
-        File("/usr/include/zlib.h"),
-        "libbpf, the reference loader in the tests",
-    ),
-    need(
-        "runc",
-        Command("runc"),
-        "the containers of the demo and the tests",
-    ),
-    need(
-        "crun",
-        Command("crun"),
-        "the other container runtime that profiles must start under",
-    ),
-    need(
-        "bpftrace",
-        Command("bpftrace"),
-        "the witness of denials that is not seccast; a peer in the benchmark",
-    ),
-    need(
-        "strace",
-        Command("strace"),
-        "ground truth for recorded system calls",
-    ),
-    need("wrk", Command("wrk"), "load for nginx"),
-    need("iproute2", Command("ip"), "looks at container networks"),
+    need("pkg-config", Command("pkg-config"), "finds libelf and zlib for libbpf"),
+    need("libelf-dev", File("/usr/include/libelf.h"), "libbpf, the reference loader in the tests"),
+    need("zlib1g-dev", File("/usr/include/zlib.h"), "libbpf, the reference loader in the tests"),
+    need("runc", Command("runc"), "the containers of the demo and the tests"),
+    need("crun", Command("crun"), "the other container runtime that profiles must start under"),
+    need("bpftrace", Command("bpftrace"), "the witness of denials that is not seccast; a peer in the benchmark"),
+    need("strace", Command("strace"), "ground truth for recorded system calls; a peer in the benchmark"),
+    need("apache2-utils", Command("ab"), "load for nginx"),
 ];
 
+#[rustfmt::skip]
 const VM: &[Need] = &[
-    need(
-        "qemu-system-x86",
-        Command("qemu-system-x86_64"),
-        "emulates the machine",
-    ),
-    need(
-        "cpio",
-        Command("cpio"),
-        "packs the first file system of the machine",
-    ),
-    need(
-        "e2fsprogs",
-        Command("mkfs.ext4"),
-        "makes the disk of the machine",
-    ),
+    need("qemu-system-x86", Command("qemu-system-x86_64"), "emulates the machine"),
+    need("e2fsprogs", Command("mkfs.ext4"), "makes the disk of the machine"),
 ];
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -138,15 +89,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// What building and testing need. True when something had to be installed.
 pub(crate) fn tools() -> Result<bool> {
-    let packages = packages(TOOLS)?;
-    let compiler = compiler()?;
+    let mut wanted = missing(TOOLS)?;
+    let compiler = compiler_wanted()?;
+    wanted.extend(&compiler);
+    let packages = install(wanted)?;
+    // Debian's compiler may not be on offer; then rustup's nightly does it.
+    let nightly = bpf::Compiler::find().is_none() && nightly()?;
     let linker = linker()?;
-    Ok(packages || compiler || linker)
+    Ok(packages || nightly || linker)
 }
 
 /// What `cargo xtask vm` needs beyond that.
 pub(crate) fn vm() -> Result<bool> {
-    packages(VM)
+    install(missing(VM)?)
 }
 
 fn is_debian() -> bool {
@@ -155,14 +110,27 @@ fn is_debian() -> bool {
         .all(|name| places::command(name).is_some())
 }
 
-/// Installs the packages of `needs` whose signs are missing.
-fn packages(needs: &[Need]) -> Result<bool> {
-    let missing = missing(needs)?;
-    if missing.is_empty() {
+/// Debian's compiler, unless another one is there already.
+fn compiler_wanted() -> Result<Vec<&'static Need>> {
+    let other = match bpf::Compiler::find() {
+        Some(bpf::Compiler::Prebuilt(rustc)) => rustc != Path::new(bpf::DEBIAN_RUSTC),
+        Some(bpf::Compiler::Nightly) => !is_debian(),
+        None => false,
+    };
+    if other || !is_debian() {
+        Ok(Vec::new())
+    } else {
+        missing(COMPILER)
+    }
+}
+
+/// Installs packages; true when there was something to do.
+fn install(mut wanted: Vec<&Need>) -> Result<bool> {
+    if wanted.is_empty() {
         return Ok(false);
     }
     if !is_debian() {
-        let lines: Vec<_> = missing
+        let lines: Vec<_> = wanted
             .iter()
             .map(|need| format!("  {:<18} {}", need.package, need.reason))
             .collect();
@@ -172,26 +140,50 @@ fn packages(needs: &[Need]) -> Result<bool> {
             lines.join("\n")
         );
     }
-    apt_update()?;
-    apt_install(&missing)?;
-    if let Some(need) = self::missing(needs)?.first() {
+    process::want_root("installing packages")?;
+    eprintln!("setup: updating the package lists");
+    apt()
+        .arg("update")
+        .rooted()
+        .quiet()
+        .context("failed to update the package lists")?;
+    if !has_candidate(BPF_CORE)? {
+        wanted.retain(|need| !COMPILER.iter().any(|of| of.package == need.package));
+    }
+    for need in &wanted {
+        eprintln!("setup: installing {:<24} {}", need.package, need.reason);
+    }
+    // Never at the price of something that the user has: docker's own packages conflict with Debian's runc, for example.
+    let install = apt().args(["install", "-y", "--no-install-recommends", "--no-remove"]);
+    let install = install
+        .args(wanted.iter().map(|need| need.package))
+        .rooted();
+    install.quiet().context(
+        "failed to install packages; resolve what apt says, then run `cargo xtask setup` again",
+    )?;
+    if let Some(need) = absent(&wanted)?.first() {
         bail!(
             "package {} is installed, but what it should bring is not there ({})",
             need.package,
             need.reason
         );
     }
-    Ok(true)
+    Ok(!wanted.is_empty())
 }
 
-fn missing(needs: &[Need]) -> Result<Vec<&Need>> {
+fn missing(needs: &'static [Need]) -> Result<Vec<&'static Need>> {
+    absent(&needs.iter().collect::<Vec<_>>())
+}
+
+/// Those whose sign is not there.
+fn absent<'a>(needs: &[&'a Need]) -> Result<Vec<&'a Need>> {
     let installed = installed()?;
     let met = |need: &Need| match need.sign {
         Sign::Command(name) => places::command(name).is_some(),
         Sign::File(path) => Path::new(path).exists(),
         Sign::Package => installed.contains(need.package),
     };
-    Ok(needs.iter().filter(|need| !met(need)).collect())
+    Ok(needs.iter().copied().filter(|need| !met(need)).collect())
 }
 
 fn installed() -> Result<HashSet<String>> {
@@ -213,55 +205,6 @@ fn apt() -> Run {
         .env("DEBIAN_FRONTEND", "noninteractive")
         .args(["-q", "-o", "DPkg::Lock::Timeout=300"]);
     run.limit(Duration::from_secs(900))
-}
-
-fn apt_update() -> Result<()> {
-    process::want_root("installing packages")?;
-    eprintln!("setup: updating the package lists");
-    apt()
-        .arg("update")
-        .rooted()
-        .quiet()
-        .context("failed to update the package lists")
-}
-
-fn apt_install(needs: &[&Need]) -> Result<()> {
-    for need in needs {
-        eprintln!("setup: installing {:<24} {}", need.package, need.reason);
-    }
-    // Never at the price of something that the user has: docker's own packages conflict with Debian's runc, for example.
-    let install = apt().args(["install", "-y", "--no-install-recommends", "--no-remove"]);
-    let install = install.args(needs.iter().map(|need| need.package)).rooted();
-    install.quiet().context("failed to install packages; resolve what apt says below, then run `cargo xtask setup` again")
-}
-
-/// A compiler for the BPF target: one that is there, Debian's, or rustup's nightly.
-fn compiler() -> Result<bool> {
-    let debian = is_debian() && std::env::var_os("SECCAST_BPF_RUSTC").is_none();
-    if debian && missing(COMPILER)?.is_empty() && bpf::has_core(Path::new(bpf::DEBIAN_RUSTC)) {
-        return Ok(false);
-    }
-    if !debian && bpf::Compiler::find().is_some() {
-        return Ok(false);
-    }
-    if debian {
-        apt_update()?;
-        if has_candidate("libstd-rust-web-dev-bpf")? {
-            apt_install(&missing(COMPILER)?)?;
-            if bpf::has_core(Path::new(bpf::DEBIAN_RUSTC)) {
-                return Ok(true);
-            }
-            bail!(
-                "{} has no core library for {} although its packages are installed; `dpkg -S {0}` says whose it is",
-                bpf::DEBIAN_RUSTC,
-                bpf::TARGET
-            );
-        }
-        if bpf::Compiler::find().is_some() {
-            return Ok(false);
-        }
-    }
-    nightly()
 }
 
 fn has_candidate(package: &str) -> Result<bool> {

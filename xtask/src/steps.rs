@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::process::Run;
 
@@ -62,9 +62,14 @@ pub(crate) fn run(steps: Vec<Step>, only: &[String]) -> Result<()> {
         let began = Instant::now();
         let result = work();
         let took = began.elapsed().as_secs_f64();
-        let word = if result.is_ok() { "ok" } else { "FAILED" };
-        eprintln!("[{}/{all}] {name}: {word} after {took:.1} s", done + 1);
-        result.with_context(|| format!("step `{name}` failed; repeat it with: {repeat}"))?;
+        if let Err(error) = result {
+            eprintln!(
+                "[{}/{all}] {name}: FAILED after {took:.1} s: {error:#}",
+                done + 1
+            );
+            bail!("step `{name}` failed; repeat it with: {repeat}");
+        }
+        eprintln!("[{}/{all}] {name}: ok after {took:.1} s", done + 1);
         rows.push((name, took));
     }
     eprintln!();
@@ -92,7 +97,7 @@ mod tests {
         let error = format!("{:#}", run(steps, &[]).unwrap_err());
         assert_eq!(
             error,
-            "step `second` failed; repeat it with: cargo xtask second: the reason"
+            "step `second` failed; repeat it with: cargo xtask second"
         );
     }
 
