@@ -525,21 +525,31 @@ impl Recorder {
             .as_ref()
             .is_some_and(Bundle::allows_everything);
         observation.filtered &= !allows_everything;
-        for stat in Stat::ALL.into_iter().filter(|stat| *stat != Stat::RingFull) {
-            let count = self.kernel.stat(stat)?;
-            if count > 0 {
-                observation.losses.insert(stat.name().to_owned(), count);
-            }
-        }
-        for (reason, count) in [
-            ("recursion", self.kernel.recursion_misses()),
-            ("blocked_unread", recording.blocked_unread),
-        ] {
-            if count > 0 {
-                observation.losses.insert(reason.to_owned(), count);
-            }
+        observation.losses = self.losses_by_reason()?;
+        if recording.blocked_unread > 0 {
+            observation
+                .losses
+                .insert("blocked_unread".to_owned(), recording.blocked_unread);
         }
         Ok(observation)
+    }
+
+    /// Ways in which something may have been missed, since the object was loaded.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn losses(&self) -> Result<u64, RecorderError> {
+        Ok(self.losses_by_reason()?.values().sum())
+    }
+
+    fn losses_by_reason(&self) -> Result<BTreeMap<String, u64>, RecorderError> {
+        let mut losses = BTreeMap::new();
+        for stat in Stat::ALL.into_iter().filter(|stat| *stat != Stat::RingFull) {
+            losses.insert(stat.name().to_owned(), self.kernel.stat(stat)?);
+        }
+        losses.insert("recursion".to_owned(), self.kernel.recursion_misses());
+        losses.retain(|_, count| *count > 0);
+        Ok(losses)
     }
 
     fn observe_slot(

@@ -381,7 +381,9 @@ impl Run {
                     break;
                 }
             }
-            self.progress.draw(0);
+            if self.progress.due() {
+                self.progress.draw(recorder.losses()?);
+            }
         }
         self.progress.clear();
         // What the ring still holds.

@@ -8,6 +8,7 @@ pub struct Progress {
     bar: ProgressBar,
     began: Instant,
     last_new: Instant,
+    drawn: Instant,
     distinct: usize,
     newest: String,
 }
@@ -28,6 +29,7 @@ impl Progress {
             bar,
             began: now,
             last_new: now,
+            drawn: now,
             distinct: 0,
             newest: String::new(),
         }
@@ -56,11 +58,14 @@ impl Progress {
         self.began.elapsed()
     }
 
+    /// Is it time to draw it again?
+    pub fn due(&self) -> bool {
+        !self.bar.is_hidden() && self.drawn.elapsed() >= Duration::from_millis(250)
+    }
+
     /// Draws it.
-    pub fn draw(&self, losses: u64) {
-        if self.bar.is_hidden() {
-            return;
-        }
+    pub fn draw(&mut self, losses: u64) {
+        self.drawn = Instant::now();
         let seconds = |duration: Duration| {
             humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
         };
