@@ -16,16 +16,12 @@ use crate::process;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
-
-/// A number that no kernel knows: made by [`Witness`] itself to see that both halves of the script are attached.
-const PING: i64 = 54_321;
-/// The same, to make the script print and clear what it has counted.
-const TAKE: i64 = 54_322;
 
 /// Calls whose child returns without having entered, and execs: they return 0, which no denial of ours does.
 #[cfg(target_arch = "x86_64")]
@@ -39,7 +35,29 @@ pub struct Witness {
     bpftrace: Child,
     lines: Receiver<String>,
     scope: (PathBuf, u64),
+    numbers: Numbers,
     errors: Option<std::process::ChildStderr>,
+}
+
+/// Two call numbers that no kernel knows and no other witness on the machine uses: the script answers them.
+#[derive(Clone, Copy, Debug)]
+struct Numbers {
+    /// Seen by both halves of the script, so it is attached.
+    ping: u32,
+    /// Prints and clears what was counted.
+    take: u32,
+}
+
+impl Numbers {
+    fn new() -> Self {
+        // Keyed with random numbers; the value is below the bit that x32 calls have.
+        let random = RandomState::new().hash_one(std::process::id());
+        let ping = 100_000 + u32::try_from(random % 0x1000_0000).unwrap_or_default() * 2;
+        Self {
+            ping,
+            take: ping + 1,
+        }
+    }
 }
 
 /// What a witness saw.
@@ -85,6 +103,7 @@ impl Witness {
     /// Returns when it has seen a pair of its own, so everything from here on is counted.
     pub fn attach(scope: &Scope) -> Result<Self> {
         let program = process::need("bpftrace", "bpftrace")?;
+        let numbers = Numbers::new();
         let unshare = process::need("unshare", "util-linux")?;
         // tracefs is often not mounted; mounted here it is seen by no one else.
         let shell = "[ -e /sys/kernel/tracing/events ] || mount -t tracefs none /sys/kernel/tracing || exit 9
@@ -92,7 +111,7 @@ impl Witness {
         let mut bpftrace = Command::new(unshare)
             .args(["--mount", "--propagation", "private", "sh", "-c", shell])
             .arg(program)
-            .args(["-f", "json", "-e", &script(scope.id())])
+            .args(["-f", "json", "-e", &script(scope.id(), numbers)])
             .env("BPFTRACE_MAP_KEYS_MAX", "65536")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -113,10 +132,11 @@ impl Witness {
             bpftrace,
             lines,
             scope: (scope.dir(), scope.id()),
+            numbers,
             errors,
         };
         witness
-            .ping(PING, "ready")
+            .ping(numbers.ping, "ready")
             .context("bpftrace did not attach")?;
         Ok(witness)
     }
@@ -132,7 +152,7 @@ impl Witness {
             dir.display()
         );
         let mut testimony = Testimony::default();
-        for line in self.ping(TAKE, "taken")? {
+        for line in self.ping(self.numbers.take, "taken")? {
             let Ok(line) = serde_json::from_str::<Value>(&line) else {
                 continue;
             };
@@ -161,15 +181,15 @@ impl Witness {
     }
 
     /// Makes a call that the script answers, until it does; returns the lines before the answer.
-    fn ping(&mut self, nr: i64, answer: &str) -> Result<Vec<String>> {
+    fn ping(&mut self, nr: u32, answer: &str) -> Result<Vec<String>> {
         let end = Instant::now() + Duration::from_secs(60);
         let mut before = Vec::new();
         let mut called = false;
         while Instant::now() < end {
             // Until the script is attached no call is seen; after that, one is enough.
-            if !called || nr == PING {
+            if !called || nr == self.numbers.ping {
                 // SAFETY: no kernel has a call of this number, so it has no effect.
-                unsafe { libc::syscall(nr) };
+                unsafe { libc::syscall(nr.into()) };
                 called = true;
             }
             match self.lines.recv_timeout(Duration::from_millis(20)) {
@@ -265,7 +285,7 @@ fn is_printf(line: &str, text: &str) -> bool {
     line.contains("\"printf\"") && line.contains(text)
 }
 
-fn script(scope: u64) -> String {
+fn script(scope: u64, Numbers { ping, take }: Numbers) -> String {
     let enterless: Vec<String> = ENTERLESS
         .iter()
         .map(|nr| format!("args->id == {nr}"))
@@ -288,8 +308,8 @@ tracepoint:raw_syscalls:sys_enter {{ @inside[tid] = (uint64)1; }}
 tracepoint:raw_syscalls:sys_exit {{
     if (@inside[tid] == 1) {{
         delete(@inside[tid]);
-        if (args->id == {PING}) {{ printf("ready\n"); }}
-        if (args->id == {TAKE}) {{
+        if (args->id == {ping}) {{ printf("ready\n"); }}
+        if (args->id == {take}) {{
             print(@denied); print(@killed);
             printf("taken\n");
             clear(@denied); clear(@killed);

@@ -104,4 +104,20 @@ mod root {
         std::fs::remove_dir(scope.dir()).unwrap();
         assert!(witness.take().is_err(), "a scope that is gone is an error");
     }
+
+    #[test]
+    fn two_witnesses_do_not_hear_each_other() {
+        let _serial = serial().unwrap();
+        let scope = Scope::new("rig-two").unwrap();
+        let mut one = Witness::attach(&scope).unwrap();
+        let mut two = Witness::attach(&scope).unwrap();
+        let profile = denying(&["rmdir"], "SCMP_ACT_ERRNO");
+        let bundle = Bundle::new(rootfs::busybox().unwrap(), ["/bin/rmdir", "/x"]);
+        let bundle = bundle.seccomp(profile).cgroups_path(scope.child("c"));
+        let mut container = Container::new("rig-two", &bundle, &Runtime::runc().unwrap()).unwrap();
+        container.run(Duration::from_secs(60)).unwrap();
+        assert_eq!(one.take().unwrap().count(), 1);
+        assert_eq!(two.take().unwrap().count(), 1);
+        assert_eq!(one.take().unwrap(), Testimony::default());
+    }
 }
