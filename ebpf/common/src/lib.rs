@@ -64,13 +64,15 @@ pub enum Stat {
     DeniedFull,
     /// The map of processes that entered was full.
     EnteredFull,
+    /// The map of arguments was full: values are missing, no call.
+    ArgumentsFull,
     /// The ring buffer was full: an explanation is lost, no call.
     RingFull,
 }
 
 impl Stat {
     /// Every reason, in the order of the map.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::CgroupsFull,
         Self::SlotsFull,
         Self::TooDeep,
@@ -78,6 +80,7 @@ impl Stat {
         Self::UnknownFull,
         Self::DeniedFull,
         Self::EnteredFull,
+        Self::ArgumentsFull,
         Self::RingFull,
     ];
 
@@ -92,6 +95,7 @@ impl Stat {
             Self::UnknownFull => "unknown_full",
             Self::DeniedFull => "denied_full",
             Self::EnteredFull => "entered_full",
+            Self::ArgumentsFull => "arguments_full",
             Self::RingFull => "ring_full",
         }
     }
@@ -181,6 +185,58 @@ pub struct DeniedKey {
     pub abi_phase: u32,
     /// The number as `orig_ax` holds it, sign-extended.
     pub nr: u64,
+}
+
+/// How the arguments of a call are recorded: one or two scalars, masked, joined to one value.
+///
+/// The calls and masks are user space's (`recorder::arguments`); 32-bit arguments are masked to what the kernel reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ArgumentRule {
+    /// Index of the argument in the lower half, 0 to 5.
+    pub low: u32,
+    /// Its mask.
+    pub low_mask: u32,
+    /// Index of the argument in the upper half.
+    pub high: u32,
+    /// Its mask; 0 without a second argument.
+    pub high_mask: u32,
+}
+
+/// Rules that the object has room for.
+pub const ARGUMENT_RULES: usize = 32;
+/// Distinct values kept of a call; one more is the overflow.
+pub const ARGUMENT_VALUES: u32 = 32;
+
+/// A byte of a block: never called.
+pub const UNSEEN: u8 = 0;
+/// A byte of a block: called.
+pub const SEEN: u8 = 1;
+/// A byte of a block: called, and its arguments are recorded.
+pub const SEEN_ARGUMENTS: u8 = 3;
+
+/// Key of `ARG_COUNTS`: a call whose arguments are recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct ArgumentCall {
+    /// The slot.
+    pub slot: u32,
+    /// ABI in the upper 16 bits, phase in the lower.
+    pub abi_phase: u32,
+    /// The number.
+    pub nr: u32,
+    /// Always 0.
+    pub pad: u32,
+}
+
+/// Key of `ARGS`: one value of a call's arguments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ArgumentKey {
+    /// The call.
+    pub call: ArgumentCall,
+    /// The value by its [`ArgumentRule`].
+    pub value: u64,
 }
 
 /// Value of `UNKNOWN` and `DENIED`.
@@ -291,6 +347,9 @@ const _: () = {
     assert!(size_of::<UnknownKey>() == 16);
     assert!(size_of::<DeniedKey>() == 16);
     assert!(size_of::<Counted>() == 40);
+    assert!(size_of::<ArgumentRule>() == 16);
+    assert!(size_of::<ArgumentCall>() == 16);
+    assert!(size_of::<ArgumentKey>() == 24);
     assert!(size_of::<Sighting>() == 104);
     assert!(size_of::<Text>() == 48 + TEXT);
     assert!(size_of::<Blocked>() == 48);

@@ -4,6 +4,7 @@
 // Inline assembly for this target is not stable yet: `maps::increment` has the one use.
 #![feature(asm_experimental_arch)]
 
+mod arguments;
 mod cgroups;
 mod denied;
 mod globals;

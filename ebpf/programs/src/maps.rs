@@ -7,7 +7,8 @@ use aya_ebpf::{
 };
 use core::arch::asm;
 use seccast_common::{
-    BLOCK, Cgroup, Counted, DeniedKey, Entered, PHASES, Process, SLOTS, Slot, Stat, UnknownKey,
+    ARGUMENT_RULES, ArgumentCall, ArgumentKey, ArgumentRule, BLOCK, Cgroup, Counted, DeniedKey,
+    Entered, PHASES, Process, SLOTS, Slot, Stat, UnknownKey,
 };
 
 /// Recorded cgroups, by cgroup id.
@@ -41,6 +42,22 @@ pub(crate) static BLOCKS: Array<[u8; BLOCK], { SLOTS * PHASES as usize }> = Arra
 /// Numbers out of range.
 #[btf_map]
 pub(crate) static UNKNOWN: HashMap<UnknownKey, Counted, 4096> = HashMap::new();
+
+/// Which calls have their arguments recorded: by ABI and number, 0 or a rule's index plus one.
+#[btf_map]
+pub(crate) static ARG_CALLS: Array<[u8; BLOCK], 1> = Array::new();
+
+/// How.
+#[btf_map]
+pub(crate) static ARG_RULES: Array<ArgumentRule, ARGUMENT_RULES> = Array::new();
+
+/// Values seen.
+#[btf_map]
+pub(crate) static ARGS: HashMap<ArgumentKey, u32, 16384> = HashMap::new();
+
+/// How many values a call has; one more than the cap is an overflow.
+#[btf_map]
+pub(crate) static ARG_COUNTS: HashMap<ArgumentCall, u32, 4096> = HashMap::new();
 
 /// Calls with an exit and no enter.
 #[btf_map]

@@ -18,6 +18,24 @@ const ARGS_32: [usize; 6] = [40, 88, 96, 104, 112, 32];
 /// arm64: x0 to x5.
 const ARGS_ARM: [usize; 6] = [0, 8, 16, 24, 32, 40];
 
+/// An argument of the current call, by the ABI of the call.
+#[inline(always)]
+pub(crate) fn argument(regs: *const u8, abi: u32, index: u32) -> u64 {
+    let offsets = if crate::globals::ARCH.get() == 1 {
+        &ARGS_ARM
+    } else if abi == abi::COMPAT {
+        &ARGS_32
+    } else {
+        &ARGS_64
+    };
+    let Some(offset) = offsets.get(index as usize) else {
+        return 0;
+    };
+    // Bounded, since the verifier takes no other offset from the registers.
+    // SAFETY: the tracepoint's registers; probe_read fails instead of faulting.
+    unsafe { Probe::field(regs, core::hint::black_box(*offset) & 127) }
+}
+
 /// A number's first call in a block.
 #[inline(always)]
 pub(crate) fn sighting(slot: u32, phase: u32, abi: u32, nr: u32, regs: *const u8) {
@@ -26,18 +44,10 @@ pub(crate) fn sighting(slot: u32, phase: u32, abi: u32, nr: u32, regs: *const u8
         count(Stat::RingFull);
         return;
     };
-    let offsets = if crate::globals::ARCH.get() == 1 {
-        &ARGS_ARM
-    } else if abi == abi::COMPAT {
-        &ARGS_32
-    } else {
-        &ARGS_64
-    };
     let mut args = [0; 6];
     let mut index = 0;
     while index < 6 {
-        // SAFETY: the tracepoint's registers; probe_read fails instead of faulting.
-        args[index] = unsafe { Probe::field(regs, offsets[index]) };
+        args[index as usize] = argument(regs, abi, index);
         index += 1;
     }
     entry.write(Sighting {

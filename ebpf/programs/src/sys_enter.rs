@@ -4,7 +4,7 @@
 //! (any kernel, no cache).
 
 use crate::{
-    cgroups, globals,
+    arguments, cgroups, globals,
     maps::{BLOCKS, ENTERED, GENERATION, IGNORED, KEYS, SLOT, TASKS, UNKNOWN, count},
     provenance,
     task::{Direct, Probe, Reader},
@@ -20,8 +20,8 @@ use aya_ebpf::{
 };
 use core::ptr::{read_volatile, write_volatile};
 use seccast_common::{
-    Counted, Entered, NO_SLOT, NUMBERS, PHASES, Process, Stat, UnknownKey, abi, phase, position,
-    slot_flag,
+    Counted, Entered, NO_SLOT, NUMBERS, PHASES, Process, SEEN, SEEN_ARGUMENTS, Stat, UNSEEN,
+    UnknownKey, abi, phase, position, slot_flag,
 };
 
 /// CPUs with a cache entry; others take the slow path.
@@ -236,8 +236,13 @@ fn mark<R: Reader>(block: u32, task: *const u8, regs: u64, nr: u64) -> i32 {
     // SAFETY: `at` is masked to the block. A plain store: no other number shares the byte.
     unsafe {
         let byte = bytes.cast::<u8>().add(at);
-        if read_volatile(byte) == 0 {
-            write_volatile(byte, 1);
+        let mut seen = read_volatile(byte);
+        if seen == SEEN {
+            return 0;
+        }
+        if seen == UNSEEN {
+            seen = arguments::seen(at);
+            write_volatile(byte, seen);
             provenance::sighting(
                 block / PHASES,
                 block % PHASES,
@@ -245,6 +250,9 @@ fn mark<R: Reader>(block: u32, task: *const u8, regs: u64, nr: u64) -> i32 {
                 nr as u32,
                 regs as *const u8,
             );
+        }
+        if seen == SEEN_ARGUMENTS {
+            arguments::take(block, abi, nr as u32, at, regs as *const u8);
         }
     }
     0

@@ -263,7 +263,7 @@ mod tests {
         let sighting = |at| Sighting {
             first_ns: Some(at),
             caller: Some(caller.clone()),
-            extra: BTreeMap::new(),
+            ..Sighting::default()
         };
         names
             .iter()

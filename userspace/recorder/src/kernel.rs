@@ -9,10 +9,11 @@ use aya::{
     },
 };
 use seccast_common::{
-    self as common, BLOCK, Blocked, Counted, DeniedKey, Entered, PHASES, Process, Sighting, Slot,
-    Stat, Text, UnknownKey, event,
+    self as common, ArgumentCall, ArgumentKey, ArgumentRule, BLOCK, Blocked, Counted, DeniedKey,
+    Entered, PHASES, Process, Sighting, Slot, Stat, Text, UnknownKey, event,
 };
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Read as _},
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
@@ -128,6 +129,8 @@ pub struct Kernel {
     unknown: HashMap<MapData, Value<UnknownKey>, Value<Counted>>,
     denied: HashMap<MapData, Value<DeniedKey>, Value<Counted>>,
     made: HashMap<MapData, u64, u32>,
+    args: HashMap<MapData, Value<ArgumentKey>, u32>,
+    arg_counts: HashMap<MapData, Value<ArgumentCall>, u32>,
     record_new: Array<MapData, u32>,
     stats: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
@@ -180,14 +183,26 @@ impl Kernel {
     /// When BPF is refused, the kernel has no BTF, or a program does not load.
     pub fn load(slots: u32) -> Result<Self, KernelError> {
         let mut kernel = Self::open(slots)?;
-        for (program, tracepoint) in LIFECYCLE {
-            kernel.attach_raw(program, tracepoint)?;
-        }
-        kernel.attach_sys_enter()?;
+        kernel.attach()?;
         Ok(kernel)
     }
 
-    fn open(slots: u32) -> Result<Self, KernelError> {
+    /// Attaches what every recording needs.
+    ///
+    /// # Errors
+    /// When a program does not load or attach.
+    pub fn attach(&mut self) -> Result<(), KernelError> {
+        for (program, tracepoint) in LIFECYCLE {
+            self.attach_raw(program, tracepoint)?;
+        }
+        self.attach_sys_enter()
+    }
+
+    /// Loads the object with room for `slots` recordings; nothing is attached.
+    ///
+    /// # Errors
+    /// When BPF is refused or the kernel has no BTF.
+    pub fn open(slots: u32) -> Result<Self, KernelError> {
         if OBJECT.is_empty() {
             return Err(KernelError::NoObject);
         }
@@ -231,6 +246,8 @@ impl Kernel {
             unknown: take(&mut ebpf, "UNKNOWN")?,
             denied: take(&mut ebpf, "DENIED")?,
             made: take(&mut ebpf, "MADE")?,
+            args: take(&mut ebpf, "ARGS")?,
+            arg_counts: take(&mut ebpf, "ARG_COUNTS")?,
             record_new: take(&mut ebpf, "RECORD_NEW")?,
             stats: take(&mut ebpf, "STATS")?,
             events: take(&mut ebpf, "EVENTS")?,
@@ -291,6 +308,65 @@ impl Kernel {
         program
             .detach(link)
             .map_err(|source| program_error("detach", name, source))
+    }
+
+    /// Sets which calls have their arguments recorded: rules, and for each its positions in a block.
+    ///
+    /// # Errors
+    /// When a map refuses or there are too many rules.
+    pub fn record_arguments(
+        &mut self,
+        rules: &[(ArgumentRule, Vec<usize>)],
+    ) -> Result<(), KernelError> {
+        let mut calls = [0; BLOCK];
+        let mut map: Array<_, Value<ArgumentRule>> = borrow(&mut self.ebpf, "ARG_RULES")?;
+        for ((rule, positions), index) in rules.iter().zip(0u8..) {
+            map.set(u32::from(index), Value(*rule), 0)
+                .map_err(|source| map_error("ARG_RULES", source))?;
+            for position in positions {
+                calls[*position] = index + 1;
+            }
+        }
+        let mut map: Array<_, Value<[u8; BLOCK]>> = borrow(&mut self.ebpf, "ARG_CALLS")?;
+        map.set(0, Value(calls), 0)
+            .map_err(|source| map_error("ARG_CALLS", source))
+    }
+
+    /// Values of recorded arguments, with how many each call has (more than the cap: some are missing).
+    #[must_use]
+    pub fn arguments(&self, slot: SlotId) -> Vec<(ArgumentCall, Vec<u64>, u32)> {
+        let mut calls: BTreeMap<_, (Vec<u64>, u32)> = BTreeMap::new();
+        let key = |call: &ArgumentCall| (call.abi_phase, call.nr);
+        for (call, count) in self
+            .arg_counts
+            .iter()
+            .flatten()
+            .filter(|(call, _)| call.0.slot == slot.0)
+        {
+            calls.entry(key(&call.0)).or_default().1 = count;
+        }
+        for argument in self
+            .args
+            .keys()
+            .flatten()
+            .filter(|argument| argument.0.call.slot == slot.0)
+        {
+            calls
+                .entry(key(&argument.0.call))
+                .or_default()
+                .0
+                .push(argument.0.value);
+        }
+        let call = |(abi_phase, nr)| ArgumentCall {
+            slot: slot.0,
+            abi_phase,
+            nr,
+            pad: 0,
+        };
+        calls
+            .into_iter()
+            .map(|(key, (values, count))| (call(key), values, count))
+            .collect()
     }
 
     /// Which form of `sys_enter` this kernel took.
@@ -404,6 +480,24 @@ impl Kernel {
             .collect();
         for key in denied {
             let _ = self.denied.remove(&key);
+        }
+        let args: Vec<_> = self
+            .args
+            .keys()
+            .flatten()
+            .filter(|key| key.0.call.slot == slot.0)
+            .collect();
+        for key in args {
+            let _ = self.args.remove(&key);
+        }
+        let counts: Vec<_> = self
+            .arg_counts
+            .keys()
+            .flatten()
+            .filter(|key| key.0.slot == slot.0)
+            .collect();
+        for key in counts {
+            let _ = self.arg_counts.remove(&key);
         }
         let entered: Vec<_> = self
             .entered
@@ -746,6 +840,15 @@ fn take<T: TryFrom<Map, Error = MapError>>(
     name: &'static str,
 ) -> Result<T, KernelError> {
     let map = ebpf.take_map(name).ok_or(KernelError::Foreign { name })?;
+    T::try_from(map).map_err(|source| map_error(name, source))
+}
+
+/// A map that stays with the object: programs that are loaded later refer to it.
+fn borrow<'a, T: TryFrom<&'a mut Map, Error = MapError>>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<T, KernelError> {
+    let map = ebpf.map_mut(name).ok_or(KernelError::Foreign { name })?;
     T::try_from(map).map_err(|source| map_error(name, source))
 }
 

@@ -3,6 +3,7 @@
 //! Only this crate knows aya, cgroupfs and container runtimes. It prints nothing.
 #![warn(missing_docs)]
 
+mod arguments;
 pub mod btf;
 pub mod cgroup;
 pub mod clock;

@@ -1,6 +1,7 @@
 //! One or more recordings on one loaded object: watching, the events, and the observation at the end.
 
 use crate::{
+    arguments,
     cgroup::{Cgroup, CgroupError, Hierarchy},
     clock,
     kernel::{Event, Kernel, KernelError, SlotId},
@@ -8,13 +9,14 @@ use crate::{
     runtime::bundle::Bundle,
 };
 use seccast_common::{
-    self as common, Counted, NUMBERS, Process, Stat, abi, phase, position, slot_flag,
+    self as common, ARGUMENT_VALUES, ArgumentRule, Counted, NUMBERS, Process, Stat, abi, phase,
+    position, slot_flag,
 };
 use seccast_model::{
     arch::Arch,
     observation::{
-        Backend, Caller, EnteredAs, EnteredProcess, Machine, Observation, Phase, Sighting, Target,
-        UnknownNr,
+        Arguments, Backend, Caller, EnteredAs, EnteredProcess, Machine, Observation, Phase,
+        Sighting, Target, UnknownNr,
     },
     syscall,
 };
@@ -159,7 +161,9 @@ impl Recorder {
             arch: std::env::consts::ARCH,
         })?;
         let hierarchy = Hierarchy::find()?;
-        let kernel = Kernel::load(slots)?;
+        let mut kernel = Kernel::open(slots)?;
+        kernel.record_arguments(&argument_rules(arch))?;
+        kernel.attach()?;
         Ok(Self {
             kernel,
             hierarchy,
@@ -605,6 +609,7 @@ impl Recorder {
                 }
             }
         }
+        self.observe_arguments(recording, slot, undecided, observation);
         for (key, counted) in self.kernel.unknown(slot) {
             let Some(arch) = self.abi(key.abi_phase >> 16) else {
                 continue;
@@ -649,6 +654,42 @@ impl Recorder {
             .unknown
             .sort_by_key(|unknown| (unknown.arch, unknown.phase, unknown.nr));
         Ok(())
+    }
+
+    /// The values of recorded arguments, beside the calls that they belong to.
+    fn observe_arguments(
+        &self,
+        recording: &Recording,
+        slot: SlotId,
+        undecided: bool,
+        observation: &mut Observation,
+    ) {
+        for (call, values, count) in self.kernel.arguments(slot) {
+            let phase = self.phase(recording, slot, call.abi_phase & 0xffff, undecided);
+            let Some(arch) = self.abi(call.abi_phase >> 16) else {
+                continue;
+            };
+            let Some(name) = syscall::name(arch, call.nr) else {
+                continue;
+            };
+            let Some(sighting) = observation
+                .calls
+                .get_mut(&(arch, phase))
+                .and_then(|calls| calls.get_mut(name))
+            else {
+                continue;
+            };
+            let arguments = sighting.arguments.get_or_insert_with(|| Arguments {
+                indices: arguments::indices(name),
+                ..Arguments::default()
+            });
+            arguments.values.extend(
+                values
+                    .into_iter()
+                    .map(|value| arguments::split(name, value)),
+            );
+            arguments.overflow |= count > ARGUMENT_VALUES;
+        }
     }
 
     /// What a block's calls are to a profile.
@@ -704,6 +745,26 @@ impl Recorder {
             },
         )
     }
+}
+
+/// The rules of [`arguments`] with the places of their calls in a block, over this machine's ABIs.
+fn argument_rules(native: Arch) -> Vec<(ArgumentRule, Vec<usize>)> {
+    let rows: &[(u32, Arch)] = match native {
+        Arch::X86_64 => &[
+            (abi::NATIVE, Arch::X86_64),
+            (abi::COMPAT, Arch::X86),
+            (abi::X32, Arch::X32),
+        ],
+        native => &[(abi::NATIVE, native)],
+    };
+    let places = |name| {
+        rows.iter()
+            .filter_map(move |(row, arch)| Some(position(*row, syscall::nr(*arch, name)?)))
+            .collect()
+    };
+    arguments::rules()
+        .map(|(name, rule)| (rule, places(name)))
+        .collect()
 }
 
 /// The ABI row and number of a raw number: bit 30 is x32.

@@ -151,7 +151,7 @@ impl Watched {
             (None, Some(name)) => format!("waiting for container {name}"),
             (Some(recording), _) if !args.command.is_empty() => format!(
                 "recording {} in cgroup {}",
-                args.command.join(" "),
+                one_line(&args.command),
                 recording.cgroup.path
             ),
             (Some(recording), _) => format!("recording cgroup {}", recording.cgroup.path),
@@ -188,6 +188,15 @@ impl Watched {
                 }))
             }
         }
+    }
+}
+
+/// A command on one line, cut where it is long.
+fn one_line(command: &[String]) -> String {
+    let line = command.join(" ").escape_debug().to_string();
+    match line.char_indices().nth(72) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
     }
 }
 

@@ -3,7 +3,7 @@
 pub mod wire;
 
 use crate::arch::Arch;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use wire::ReadError;
 
@@ -151,6 +151,21 @@ pub struct Sighting {
     pub first_ns: Option<u64>,
     /// Who made it.
     pub caller: Option<Caller>,
+    /// The values of its arguments, for the few calls that have them recorded.
+    pub arguments: Option<Arguments>,
+    /// Fields of newer versions.
+    pub extra: Extra,
+}
+
+/// Distinct values of scalar arguments, masked to what the kernel reads of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Arguments {
+    /// Which arguments, 0 to 5.
+    pub indices: Vec<u32>,
+    /// Each as long as `indices`.
+    pub values: BTreeSet<Vec<u32>>,
+    /// There were more than are kept: nothing can be concluded from their absence.
+    pub overflow: bool,
     /// Fields of newer versions.
     pub extra: Extra,
 }

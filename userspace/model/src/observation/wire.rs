@@ -164,7 +164,7 @@ mod v1 {
     use crate::observation as domain;
     use crate::observation::{Extra, Phase};
     use serde::{Deserialize, Serialize};
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     /// Name.
     type Calls = BTreeMap<String, domain::Sighting>;
@@ -241,6 +241,18 @@ mod v1 {
         first_ns: Option<u64>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         caller: Option<Caller>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        arguments: Option<Arguments>,
+        #[serde(flatten)]
+        extra: Extra,
+    }
+
+    /// Twin of [`domain::Arguments`].
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Arguments {
+        indices: Vec<u32>,
+        values: BTreeSet<Vec<u32>>,
+        overflow: bool,
         #[serde(flatten)]
         extra: Extra,
     }
@@ -383,6 +395,12 @@ mod v1 {
         let sighting = |sighting: &domain::Sighting| Sighting {
             first_ns: sighting.first_ns,
             caller: sighting.caller.as_ref().map(Caller::from),
+            arguments: sighting.arguments.as_ref().map(|arguments| Arguments {
+                indices: arguments.indices.clone(),
+                values: arguments.values.clone(),
+                overflow: arguments.overflow,
+                extra: arguments.extra.clone(),
+            }),
             extra: sighting.extra.clone(),
         };
         calls
@@ -456,6 +474,7 @@ mod v1 {
                     let sighting = Sighting {
                         first_ns: unknown.first_ns,
                         caller: unknown.caller,
+                        arguments: None,
                         extra: unknown.extra,
                     };
                     Ok(domain::UnknownNr {
@@ -508,6 +527,12 @@ mod v1 {
                     comm: caller.comm,
                     exe: caller.exe,
                     extra: caller.extra,
+                }),
+                arguments: sighting.arguments.map(|arguments| domain::Arguments {
+                    indices: arguments.indices,
+                    values: arguments.values,
+                    overflow: arguments.overflow,
+                    extra: arguments.extra,
                 }),
                 extra: sighting.extra,
             }

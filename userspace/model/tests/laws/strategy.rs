@@ -3,8 +3,8 @@
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use seccast_model::observation::{
-    Backend, Caller, EnteredAs, EnteredProcess, Extra, Machine, Observation, Phase, Sighting,
-    Target, UnknownNr,
+    Arguments, Backend, Caller, EnteredAs, EnteredProcess, Extra, Machine, Observation, Phase,
+    Sighting, Target, UnknownNr,
 };
 use seccast_model::profile::{Action, Condition, OciArch, Op, Profile, Rule};
 use seccast_model::{Arch, Policy, Runtime, syscall};
@@ -72,16 +72,30 @@ fn sighting() -> impl Strategy<Value = Sighting> {
         .prop_map(|(first_ns, caller, extra)| Sighting {
             first_ns,
             caller,
+            arguments: None,
             extra,
         })
 }
 
+/// A call's: it may have arguments.
+fn called() -> impl Strategy<Value = Sighting> {
+    let values = btree_set(vec(any::<u32>(), 1..3), 0..4);
+    let arguments = (vec(0..6_u32, 1..3), values, any::<bool>(), extra()).prop_map(
+        |(indices, values, overflow, extra)| Arguments {
+            indices,
+            values,
+            overflow,
+            extra,
+        },
+    );
+    (sighting(), prop::option::of(arguments)).prop_map(|(sighting, arguments)| Sighting {
+        arguments,
+        ..sighting
+    })
+}
+
 fn calls(max: usize) -> impl Strategy<Value = BTreeMap<(Arch, Phase), BTreeMap<String, Sighting>>> {
-    btree_map(
-        (arch(), phase()),
-        btree_map(name(), sighting(), 0..6),
-        0..max,
-    )
+    btree_map((arch(), phase()), btree_map(name(), called(), 0..6), 0..max)
 }
 
 fn target() -> impl Strategy<Value = Target> {
