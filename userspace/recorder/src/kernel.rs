@@ -463,52 +463,11 @@ impl Kernel {
                 .set(slot.0 * PHASES + phase, Value([0; BLOCK]), 0)
                 .map_err(|source| map_error("BLOCKS", source))?;
         }
-        let unknown: Vec<_> = self
-            .unknown
-            .keys()
-            .flatten()
-            .filter(|key| key.0.slot == slot.0)
-            .collect();
-        for key in unknown {
-            let _ = self.unknown.remove(&key);
-        }
-        let denied: Vec<_> = self
-            .denied
-            .keys()
-            .flatten()
-            .filter(|key| key.0.slot == slot.0)
-            .collect();
-        for key in denied {
-            let _ = self.denied.remove(&key);
-        }
-        let args: Vec<_> = self
-            .args
-            .keys()
-            .flatten()
-            .filter(|key| key.0.call.slot == slot.0)
-            .collect();
-        for key in args {
-            let _ = self.args.remove(&key);
-        }
-        let counts: Vec<_> = self
-            .arg_counts
-            .keys()
-            .flatten()
-            .filter(|key| key.0.slot == slot.0)
-            .collect();
-        for key in counts {
-            let _ = self.arg_counts.remove(&key);
-        }
-        let entered: Vec<_> = self
-            .entered
-            .iter()
-            .flatten()
-            .filter(|(_, value)| value.0.slot == slot.0)
-            .map(|(key, _)| key)
-            .collect();
-        for key in entered {
-            let _ = self.entered.remove(&key);
-        }
+        purge(&mut self.unknown, |key, _| key.0.slot == slot.0);
+        purge(&mut self.denied, |key, _| key.0.slot == slot.0);
+        purge(&mut self.args, |key, _| key.0.call.slot == slot.0);
+        purge(&mut self.arg_counts, |key, _| key.0.slot == slot.0);
+        purge(&mut self.entered, |_, value| value.0.slot == slot.0);
         Ok(())
     }
 
@@ -841,6 +800,19 @@ fn take<T: TryFrom<Map, Error = MapError>>(
 ) -> Result<T, KernelError> {
     let map = ebpf.take_map(name).ok_or(KernelError::Foreign { name })?;
     T::try_from(map).map_err(|source| map_error(name, source))
+}
+
+/// Removes entries. One that is gone already, or comes while it runs, is nobody's loss: the slot records nothing.
+fn purge<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, of: impl Fn(&K, &V) -> bool) {
+    let keys: Vec<_> = map
+        .iter()
+        .flatten()
+        .filter(|(key, value)| of(key, value))
+        .map(|(key, _)| key)
+        .collect();
+    for key in keys {
+        let _ = map.remove(&key);
+    }
 }
 
 /// A map that stays with the object: programs that are loaded later refer to it.
