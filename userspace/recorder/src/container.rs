@@ -197,6 +197,7 @@ impl Name {
         Ok(Waiting {
             name: self,
             candidates,
+            asked: BTreeSet::new(),
         })
     }
 }
@@ -225,6 +226,8 @@ impl Candidate {
 pub struct Waiting {
     name: Name,
     candidates: BTreeMap<u64, Candidate>,
+    /// Processes whose line was looked at.
+    asked: BTreeSet<(SlotId, u32)>,
 }
 
 impl Waiting {
@@ -282,6 +285,9 @@ impl Waiting {
 
     /// A process in a candidate's slot: who forked it?
     fn entered(&mut self, recorder: &Recorder, slot: SlotId, pid: u32) {
+        if !self.asked.insert((slot, pid)) {
+            return;
+        }
         let cgroups = recorder.kernel().cgroups(slot);
         for (id, _) in cgroups {
             let Some(candidate) = self.candidates.get_mut(&id) else {
