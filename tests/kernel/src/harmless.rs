@@ -47,7 +47,7 @@ pub const EXCLUDED: &[(&str, &str)] = &[
         "msgget",
         "makes a message queue: -1 is a key, and has the bits of IPC_CREAT",
     ),
-    ("kill", "a pid of -1 is every process"),
+    ("kill", "signals every process: -1 is no pid of one"),
     ("vhangup", "hangs up the terminal where it is allowed"),
 ];
 

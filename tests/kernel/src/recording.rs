@@ -186,6 +186,16 @@ impl Running {
         self.stderr.text.lock().unwrap().0.clone()
     }
 
+    /// What SIGUSR1 has made it write; `None` while there is nothing.
+    ///
+    /// # Panics
+    /// When it is not an observation: it is written as a whole.
+    #[must_use]
+    pub fn so_far(&self) -> Option<Observation> {
+        let bytes = fs::read(self.files.path().join("o.json")).ok()?;
+        Some(Observation::from_json(&bytes).unwrap())
+    }
+
     /// Whether it has ended.
     pub fn ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()

@@ -1,0 +1,372 @@
+//! Nothing remembered of a task is ever wrong: not after a move, a change of what is watched, or when its pid comes again.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod root {
+    use seccast_kernel::{Call, Record, calls, harmless, kernel, root_with, truth};
+    use seccast_model::arch::Arch;
+    use seccast_model::observation::{Observation, Phase, Target};
+    use seccast_model::syscall;
+    use seccast_recorder::Recorder;
+    use seccast_rig::cgroup::Scope;
+    use seccast_rig::{Bundle, Container, Runtime, process};
+    use seccast_workloads::puppet::Puppet;
+    use seccast_workloads::{numbers, path, program};
+    use std::collections::BTreeSet;
+    use std::ffi::OsString;
+    use std::fs::{self, File};
+    use std::path::Path;
+    use std::process::{Child, Command, Stdio};
+    use std::time::Duration;
+
+    const GETPID: i64 = 39;
+    const GETUID: i64 = 102;
+    const GETGID: i64 = 104;
+    const GETEUID: i64 = 107;
+    const GETEGID: i64 = 108;
+    const GETPPID: i64 = 110;
+    const GETPGRP: i64 = 111;
+
+    type Numbers = Vec<(Arch, u32)>;
+
+    fn x86_64<const N: usize>(names: [&str; N]) -> BTreeSet<Call> {
+        names
+            .into_iter()
+            .map(|name| (Arch::X86_64, name.to_owned()))
+            .collect()
+    }
+
+    fn call(arch: Arch, nr: u32) -> Call {
+        (
+            arch,
+            syscall::name(arch, nr).map_or_else(|| nr.to_string(), str::to_owned),
+        )
+    }
+
+    /// Numbers that no table names, of all three ABIs, in two halves that share no number.
+    fn nameless() -> (Numbers, Numbers) {
+        let nameless = harmless::all()
+            .into_iter()
+            .filter(|&(arch, nr)| syscall::name(arch, nr).is_none());
+        nameless.partition(|(_, nr)| nr % 2 == 0)
+    }
+
+    fn move_to(cgroup: &Path, pid: u32) {
+        fs::write(cgroup.join("cgroup.procs"), pid.to_string()).unwrap();
+    }
+
+    /// What was recorded in any phase but the runtime's.
+    fn all(observation: &Observation) -> BTreeSet<Call> {
+        [Phase::App, Phase::Exec, Phase::Entered]
+            .into_iter()
+            .flat_map(|phase| calls(observation, phase))
+            .collect()
+    }
+
+    #[test]
+    fn a_moved_task_is_recorded_while_it_is_inside_and_only_then() {
+        let Some(_serial) = kernel() else { return };
+        let work = tempfile::tempdir().unwrap();
+        let (inside, outside) = (
+            Scope::new("moves-in").unwrap(),
+            Scope::new("moves-out").unwrap(),
+        );
+        let mut puppet = Puppet::start(&work.path().join("page")).unwrap();
+        let pid = puppet.pid();
+        move_to(&outside.dir(), pid);
+        let mut open = |scope: &Scope| {
+            let path = puppet
+                .text(scope.dir().join("cgroup.procs").to_str().unwrap())
+                .unwrap();
+            puppet.call(257, &[-100, path, 1 /* O_WRONLY */]).unwrap()
+        };
+        let (into, out) = (open(&inside), open(&outside));
+        assert!(into > 0 && out > 0, "{into} {out}");
+        let running = Record::cgroup(inside.path()).start();
+
+        // By another.
+        puppet.call(GETEUID, &[]).unwrap();
+        move_to(&inside.dir(), pid);
+        puppet.call(GETUID, &[]).unwrap();
+        move_to(&outside.dir(), pid);
+        puppet.call(GETGID, &[]).unwrap();
+        move_to(&inside.dir(), pid);
+        puppet.call_i386(20, &[]).unwrap(); // getpid
+        // By itself: the write that leaves is made inside, the one that comes back outside.
+        let zero = puppet.text("0").unwrap();
+        assert_eq!(puppet.call(1, &[out, zero, 1]).unwrap(), 1);
+        puppet.call(GETPGRP, &[]).unwrap();
+        assert_eq!(puppet.call(1, &[into, zero, 1]).unwrap(), 1);
+        puppet.call(GETEGID, &[]).unwrap();
+        let recorded = running.stop();
+
+        let observation = recorded.observation.as_ref().unwrap();
+        let mut expected = x86_64(["getuid", "write", "getegid"]);
+        expected.insert((Arch::X86, "getpid".into()));
+        assert_eq!(calls(observation, Phase::Entered), expected);
+        assert_eq!(all(observation), expected);
+        assert_eq!(calls(observation, Phase::Runtime), [].into());
+        assert_eq!(observation.losses, [].into());
+        assert_eq!(observation.entered_count, 1, "{:?}", observation.entered);
+        assert_eq!(
+            (
+                observation.entered[0].pid,
+                observation.entered[0].comm.as_str()
+            ),
+            (pid, "puppet")
+        );
+        // Nobody has said what it is, and nothing else was recorded: no profile, and how to decide it.
+        assert_eq!(recorded.status.code(), Some(3), "{}", recorded.stderr);
+        for word in ["--entered", "puppet", &pid.to_string()] {
+            assert!(
+                recorded.stderr.contains(word),
+                "{word}: {}",
+                recorded.stderr
+            );
+        }
+    }
+
+    #[test]
+    fn beside_a_container_only_the_moved_task_is_undecided() {
+        let Some(_serial) = kernel() else { return };
+        let work = tempfile::tempdir().unwrap();
+        let root = root_with(&["plain"]);
+        let scope = Scope::new("moves-beside").unwrap();
+        let running = Record::cgroup(scope.path()).start();
+        let bundle = Bundle::new(root.path(), ["/plain"]).cgroups_path(scope.child("container"));
+        let mut container =
+            Container::new("moves-beside", &bundle, &Runtime::runc().unwrap()).unwrap();
+        let status = container.run(Duration::from_secs(30)).unwrap();
+        assert_eq!(status.code(), Some(0), "{}", container.log());
+        let mut puppet = Puppet::start(&work.path().join("page")).unwrap();
+        let pid = puppet.pid();
+        move_to(&scope.dir(), pid);
+        puppet.call(GETPGRP, &[]).unwrap();
+        let recorded = running.stop();
+        let observation = recorded.observation.as_ref().unwrap();
+        assert_eq!(calls(observation, Phase::App), truth(program("plain")));
+        assert_eq!(calls(observation, Phase::Entered), x86_64(["getpgrp"]));
+        assert_eq!(observation.entered_count, 1, "{:?}", observation.entered);
+        assert!(calls(observation, Phase::Runtime).len() > 20);
+        // The recording is incomplete: who is undecided, and how to decide it.
+        assert_eq!(recorded.status.code(), Some(1), "{}", recorded.stderr);
+        for word in ["--entered", "puppet", &pid.to_string()] {
+            assert!(
+                recorded.stderr.contains(word),
+                "{word}: {}",
+                recorded.stderr
+            );
+        }
+        let profile = recorded.profile().to_string();
+        assert!(!profile.contains("\"getpgrp\""), "{profile}");
+    }
+
+    #[test]
+    fn an_entered_task_that_is_said_to_be_the_application_is_in_the_profile() {
+        let Some(_serial) = kernel() else { return };
+        let work = tempfile::tempdir().unwrap();
+        let inside = Scope::new("moves-app").unwrap();
+        let mut puppet = Puppet::start(&work.path().join("page")).unwrap();
+        let running = Record::new(["--cgroup", inside.path(), "--entered", "app"]).start();
+        move_to(&inside.dir(), puppet.pid());
+        puppet.call(GETPGRP, &[]).unwrap();
+        let recorded = running.stop();
+        recorded.complete();
+        let profile = recorded.profile().to_string();
+        assert!(profile.contains("\"getpgrp\""), "{profile}");
+    }
+
+    /// Rounds of a task that goes in and out.
+    const ROUNDS: usize = 300;
+
+    #[test]
+    fn of_300_moves_in_and_out_every_call_is_on_its_side() {
+        let Some(_serial) = kernel() else { return };
+        let work = tempfile::tempdir().unwrap();
+        let (inside, outside) = (
+            Scope::new("moves-in").unwrap(),
+            Scope::new("moves-out").unwrap(),
+        );
+        let mut puppet = Puppet::start(&work.path().join("page")).unwrap();
+        let pid = puppet.pid();
+        let running = Record::cgroup(inside.path()).start();
+        let (ins, outs) = nameless();
+        let mut tell = |(arch, nr): (Arch, u32)| match arch {
+            Arch::X86 => puppet.call_i386(nr.into(), &[]).unwrap(),
+            Arch::X32 => puppet.call((0x4000_0000 | nr).into(), &[]).unwrap(),
+            _ => puppet.call(nr.into(), &[]).unwrap(),
+        };
+        for round in 0..ROUNDS {
+            move_to(&inside.dir(), pid);
+            tell(ins[round]);
+            move_to(&outside.dir(), pid);
+            tell(outs[round]);
+        }
+        let recorded = running.stop();
+        let observation = recorded.observation.as_ref().unwrap();
+        let expected: BTreeSet<_> = ins[..ROUNDS]
+            .iter()
+            .map(|&(arch, nr)| call(arch, nr))
+            .collect();
+        assert_eq!(all(observation), expected);
+        assert_eq!(observation.losses, [].into());
+        assert_eq!(observation.entered_count, 1);
+    }
+
+    #[test]
+    fn a_task_that_was_long_ignored_is_recorded_from_the_moment_its_cgroup_is_watched() {
+        let Some(_serial) = kernel() else { return };
+        let work = tempfile::tempdir().unwrap();
+        let (other, target) = (
+            Scope::new("moves-other").unwrap(),
+            Scope::new("moves-target").unwrap(),
+        );
+        let mut puppet = Puppet::start(&work.path().join("page")).unwrap();
+        move_to(&target.dir(), puppet.pid());
+        // It calls without a pause: before anything is attached, while another cgroup is watched, and while its own begins to be.
+        puppet.repeat(GETPPID, &[]).unwrap();
+        let first = Record::cgroup(other.path()).start();
+        std::thread::sleep(Duration::from_millis(500));
+        let second = Record::cgroup(target.path()).start();
+        puppet.stop().unwrap();
+        puppet.call(GETUID, &[]).unwrap();
+        puppet.call_i386(GETPID, &[]).unwrap(); // mkdir
+        let (second, first) = (second.stop(), first.stop());
+
+        let observation = second.observation.as_ref().unwrap();
+        let mut expected = x86_64(["getppid", "getuid"]);
+        expected.insert((Arch::X86, "mkdir".into()));
+        assert_eq!(calls(observation, Phase::App), expected);
+        assert_eq!(all(observation), expected);
+        assert_eq!(observation.losses, [].into());
+        assert!(observation.started_late_ns.is_some());
+        assert_eq!(all(first.observation.as_ref().unwrap()), [].into());
+    }
+
+    /// The command line has no way to watch another cgroup later; the agent will.
+    #[test]
+    fn a_recorder_that_changes_what_it_watches_remembers_nothing() {
+        let Some(_serial) = kernel() else { return };
+        let work = tempfile::tempdir().unwrap();
+        let (first, second) = (
+            Scope::new("moves-first").unwrap(),
+            Scope::new("moves-second").unwrap(),
+        );
+        let mut recorder = Recorder::start(2).unwrap();
+        let open =
+            |recorder: &Recorder, scope: &Scope| recorder.hierarchy().open(scope.path()).unwrap();
+        let (group, other) = (open(&recorder, &first), open(&recorder, &second));
+        let watched = recorder
+            .watch_present(&group, false, Target::default())
+            .unwrap();
+        let mut puppet = Puppet::start(&work.path().join("page")).unwrap();
+        move_to(&second.dir(), puppet.pid());
+
+        // Ignored for long, and so remembered on every processor that it ran on.
+        puppet.repeat(GETPPID, &[]).unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        puppet.stop().unwrap();
+        let late = recorder
+            .watch_present(&other, false, Target::default())
+            .unwrap();
+        puppet.call(GETUID, &[]).unwrap();
+        let observation = recorder.observe(&late).unwrap();
+        assert_eq!(all(&observation), x86_64(["getuid"]));
+        assert_eq!(all(&recorder.observe(&watched).unwrap()), [].into());
+
+        // Recorded for long, then no more; and its slot goes to the next.
+        puppet.repeat(GETPPID, &[]).unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        for slot in late.slots {
+            recorder.release(slot).unwrap();
+        }
+        puppet.stop().unwrap();
+        puppet.call(GETGID, &[]).unwrap();
+        let again = recorder
+            .watch_present(&other, false, Target::default())
+            .unwrap();
+        puppet.call(GETEGID, &[]).unwrap();
+        // Into the other recording and back.
+        move_to(&first.dir(), puppet.pid());
+        puppet.call(GETPGRP, &[]).unwrap();
+        move_to(&second.dir(), puppet.pid());
+        puppet.call(GETEUID, &[]).unwrap();
+        let observation = recorder.observe(&again).unwrap();
+        assert_eq!(all(&observation), x86_64(["getegid", "geteuid"]));
+        assert_eq!(observation.losses, [].into());
+        let observation = recorder.observe(&watched).unwrap();
+        assert_eq!(all(&observation), x86_64(["getpgrp"]));
+    }
+
+    #[test]
+    fn a_pid_that_comes_again_on_the_other_side_is_another_process() {
+        let Some(_serial) = kernel() else { return };
+        let inside = Scope::new("moves-reuse").unwrap();
+        let (ins, outs) = nameless();
+        let rounds = ins.len().min(outs.len());
+        let list: Vec<_> = ins
+            .iter()
+            .zip(&outs)
+            .flat_map(|(&inside, &outside)| [inside, outside])
+            .collect();
+        let running = Record::cgroup(inside.path()).start();
+        let mut reuse = feed(Command::new(path("reuse")).arg(inside.dir()), &list);
+        let status = process::wait(&mut reuse, Duration::from_secs(60))
+            .unwrap()
+            .expect("reuse ends");
+        assert_eq!(status.code(), Some(0));
+        let recorded = running.stop();
+        let observation = recorded.observation.as_ref().unwrap();
+        let mut expected: BTreeSet<_> = ins[..rounds]
+            .iter()
+            .map(|&(arch, nr)| call(arch, nr))
+            .collect();
+        expected.extend(x86_64(["exit"]));
+        assert_eq!(all(observation), expected);
+        assert_eq!(observation.losses, [].into());
+        // Born inside by clone3, without an attach event and without an exec.
+        assert_eq!(observation.entered_count, rounds as u64);
+        println!("{rounds} pids came again");
+    }
+
+    #[test]
+    fn a_fork_storm_inside_and_one_outside_do_not_mix() {
+        let Some(_serial) = kernel() else { return };
+        let work = tempfile::tempdir().unwrap();
+        let (ins, outs) = nameless();
+        fs::write(work.path().join("outs"), numbers::encode(&outs)).unwrap();
+        // The same storm over and over on the other side, for as long as this side is recorded.
+        let storm = format!(
+            "while :; do {} <{} || exit; done",
+            path("forks").display(),
+            work.path().join("outs").display()
+        );
+        let mut other = Command::new("sh")
+            .args(["-c", &storm])
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut forks = 0;
+        for _ in 0..10 {
+            let recorded = Record::program(&path("forks"), [] as [OsString; 0])
+                .stdin(numbers::encode(&ins))
+                .run(Duration::from_secs(60));
+            let mut expected: BTreeSet<_> = ins.iter().map(|&(arch, nr)| call(arch, nr)).collect();
+            expected.extend(x86_64(["read", "fork", "wait4", "exit", "exit_group"]));
+            assert_eq!(calls(recorded.complete(), Phase::App), expected);
+            assert_eq!(all(recorded.complete()), expected);
+            forks += ins.len();
+        }
+        assert!(other.try_wait().unwrap().is_none(), "the other storm ended");
+        other.kill().unwrap();
+        other.wait().unwrap();
+        println!("{forks} forks inside");
+    }
+
+    fn feed(command: &mut Command, list: &[(Arch, u32)]) -> Child {
+        let work = tempfile::tempdir().unwrap();
+        let file = work.path().join("list");
+        fs::write(&file, numbers::encode(list)).unwrap();
+        command.stdin(File::open(&file).unwrap()).spawn().unwrap()
+    }
+}
