@@ -12,7 +12,7 @@ use seccast_rig::cgroup::Scope;
 use seccast_rig::{Bundle, Container, Runtime, Witness, rootfs};
 
 use crate::process::{self, Run};
-use crate::redis::{Loop, read_json};
+use crate::redis::{Loop, read_json, read_observation};
 use crate::{dist, places, setup};
 
 /// How many requests each test of redis-benchmark makes.
@@ -142,13 +142,9 @@ struct Facts {
 
 impl Facts {
     fn read(redis: &Loop<'_>) -> Result<Self> {
-        let read = |file: &Path| {
-            fs::read(file).with_context(|| format!("failed to read {}", file.display()))
-        };
-        let observation = Observation::from_json(&read(&redis.observation())?)
-            .context("failed to understand the observation")?;
-        let profile = Profile::from_oci_json(&read(&redis.profile())?)
-            .context("failed to understand the profile")?;
+        let observation = read_observation(&redis.observation())?;
+        let bytes = fs::read(redis.profile()).context("failed to read the profile")?;
+        let profile = Profile::from_oci_json(&bytes).context("failed to understand the profile")?;
         let mut made = generate(std::slice::from_ref(&observation), &Policy::default())
             .context("failed to generate the profile again")?;
         ensure!(

@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use seccast_model::arch::Arch;
-use seccast_model::observation::Observation;
 use seccast_rig::cgroup::{Mounts, Scope};
 
 use crate::process::Run;
-use crate::redis::Loop;
+use crate::redis::{Loop, read_observation};
 
 /// What begins each line for the host.
 pub(crate) const MARK: &str = "seccast-vm: ";
@@ -45,7 +44,27 @@ pub(crate) fn run() -> Result<()> {
     };
     step("record-redis", || redis.record().map(drop));
     step("generate", || redis.generate().map(drop));
-    step("enforce-redis", || redis.enforce());
+    step("enforce-redis", || enforced(&redis));
+    Ok(())
+}
+
+/// The profile is in force, and it denies redis nothing.
+fn enforced(redis: &Loop<'_>) -> Result<()> {
+    let observation = redis.enforce_recorded()?;
+    ensure!(
+        observation.filtered,
+        "the recorder did not see that redis runs under a filter"
+    );
+    ensure!(
+        observation.losses.is_empty(),
+        "losses: {:?}",
+        observation.losses
+    );
+    ensure!(
+        observation.denied.is_empty(),
+        "denied: {:?}",
+        observation.denied
+    );
     Ok(())
 }
 
@@ -102,9 +121,7 @@ fn exact(name: &str, folder: &Path) -> Result<()> {
         .arg(Path::new(PROGRAMS).join(name))
         .limit(Duration::from_secs(60))
         .quiet()?;
-    let bytes = fs::read(&file).with_context(|| format!("failed to read {}", file.display()))?;
-    let observation = Observation::from_json(&bytes)
-        .with_context(|| format!("failed to understand {}", file.display()))?;
+    let observation = read_observation(&file)?;
     ensure!(
         observation.losses.is_empty(),
         "losses: {:?}",

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use seccast_model::Observation;
 use seccast_rig::cgroup::Scope;
 use seccast_rig::{Container, Runtime, load};
 
@@ -50,11 +51,10 @@ impl Loop<'_> {
             .quiet()?;
         let mut container = self.container(name, &audit)?;
         let recorder = Recorder::start(
-            Command::new(self.seccast)
-                .args(["record", "--container", name, "--wait=60s", "--observation"])
-                .arg(self.observation()),
+            self.record_command(name, &self.observation())
+                .arg("--wait=60s"),
         )?;
-        self.serve(&mut container)?;
+        self.serve(&mut container, || Ok(()))?;
         recorder.finish()
     }
 
@@ -71,10 +71,28 @@ impl Loop<'_> {
     /// Starts the container again, under its profile, and puts it under the same load.
     pub(crate) fn enforce(&self) -> Result<()> {
         let mut container = self.container("seccast-demo-enforced", &self.profile())?;
-        self.serve(&mut container)
+        self.serve(&mut container, || Ok(()))
     }
 
-    fn serve(&self, container: &mut Container) -> Result<()> {
+    /// The same, recorded from before the load to the end: what the profile denies is in the observation.
+    pub(crate) fn enforce_recorded(&self) -> Result<Observation> {
+        let name = "seccast-demo-enforced";
+        let file = self.folder.join("enforced.json");
+        let mut container = self.container(name, &self.profile())?;
+        let mut recorder = None;
+        self.serve(&mut container, || {
+            // Its start is missing, which is no matter here.
+            recorder = Some(Recorder::start(
+                self.record_command(name, &file).arg("--allow-incomplete"),
+            )?);
+            Ok(())
+        })?;
+        recorder.context("nothing recorded")?.finish()?;
+        read_observation(&file)
+    }
+
+    /// Runs it from its start to its end; `ready` is called when it answers and before the load.
+    fn serve(&self, container: &mut Container, ready: impl FnOnce() -> Result<()>) -> Result<()> {
         container.spawn()?;
         // Once it answers, its filter is there.
         load::redis_ready(container).map(drop)?;
@@ -86,6 +104,7 @@ impl Loop<'_> {
             .any(|line| line.split_whitespace().eq(["Seccomp:", "2"]));
         ensure!(filtered, "{} runs without a filter", container.name());
         check_interrupted()?;
+        ready()?;
         load::redis(container, self.requests)
             .with_context(|| format!("the load on {} failed", container.name()))
     }
@@ -95,6 +114,14 @@ impl Loop<'_> {
             .seccomp(read_json(profile)?)
             .cgroups_path(self.scope.child(name));
         Container::new(name, &bundle, &Runtime::runc()?)
+    }
+
+    fn record_command(&self, container: &str, observation: &Path) -> Command {
+        let mut command = Command::new(self.seccast);
+        command
+            .args(["record", "--container", container, "--observation"])
+            .arg(observation);
+        command
     }
 
     fn seccast(&self) -> Run {
@@ -109,8 +136,14 @@ pub(crate) fn read_json(file: &Path) -> Result<serde_json::Value> {
         .with_context(|| format!("{} is not JSON", file.display()))
 }
 
+pub(crate) fn read_observation(file: &Path) -> Result<Observation> {
+    let bytes = fs::read(file).with_context(|| format!("failed to read {}", file.display()))?;
+    Observation::from_json(&bytes)
+        .with_context(|| format!("failed to understand {}", file.display()))
+}
+
 /// A running `seccast record`; ended when dropped before it has finished.
-pub(crate) struct Recorder {
+struct Recorder {
     child: Child,
     lines: Receiver<String>,
     said: String,
@@ -118,7 +151,7 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// Starts it and returns when nothing can be missed any more.
-    pub(crate) fn start(command: &mut Command) -> Result<Self> {
+    fn start(command: &mut Command) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
@@ -147,7 +180,7 @@ impl Recorder {
     }
 
     /// Waits for its end, which follows the container's, and returns what it said.
-    pub(crate) fn finish(mut self) -> Result<String> {
+    fn finish(mut self) -> Result<String> {
         self.read_until(|_| false)?;
         // Its standard error is closed: it ends now.
         let status = self.child.wait().context("failed to wait for seccast")?;
