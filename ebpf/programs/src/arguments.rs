@@ -1,7 +1,7 @@
 //! The arguments of the few calls whose values a profile may one day hold to: distinct, masked, capped.
 
 use crate::{
-    maps::{ARG_CALLS, ARG_COUNTS, ARG_RULES, ARGS, count},
+    maps::{ARG_CALLS, ARG_COUNTS, ARG_RULES, ARGS, EEXIST, count},
     provenance::argument,
 };
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
@@ -40,13 +40,13 @@ pub(crate) fn take(block: u32, abi: u32, nr: u32, at: usize, regs: *const u8) {
     };
     let call = ArgumentCall {
         slot: block / PHASES,
-        abi_phase: abi << 16 | block % PHASES,
+        abi_phase: (abi << 16) | (block % PHASES),
         nr,
         pad: 0,
     };
     let key = ArgumentKey {
         call,
-        value: u64::from(high) << 32 | u64::from(low),
+        value: (u64::from(high) << 32) | u64::from(low),
     };
     if ARGS.get_ptr(key).is_some() {
         return;
@@ -66,7 +66,7 @@ pub(crate) fn take(block: u32, abi: u32, nr: u32, at: usize, regs: *const u8) {
     if before < ARGUMENT_VALUES
         && ARGS
             .insert(key, 1, BPF_NOEXIST as u64)
-            .is_err_and(|error| error != -17)
+            .is_err_and(|error| error != EEXIST)
     {
         count(Stat::ArgumentsFull);
     }

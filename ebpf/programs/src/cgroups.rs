@@ -2,7 +2,7 @@
 
 use crate::{
     globals,
-    maps::{FREE, GENERATION, KEYS, MADE, RECORD_NEW, count, increment},
+    maps::{EEXIST, FREE, GENERATION, KEYS, MADE, RECORD_NEW, count, increment},
     provenance,
     task::follow,
 };
@@ -68,7 +68,7 @@ fn adopt(id: u64, slot: u32) -> bool {
     match KEYS.insert(id, Cgroup { slot, started: 0 }, BPF_NOEXIST as u64) {
         Ok(()) => true,
         // Another CPU was first.
-        Err(error) if error == -17 => true,
+        Err(EEXIST) => true,
         Err(_) => {
             count(Stat::CgroupsFull);
             false

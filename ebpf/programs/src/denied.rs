@@ -4,7 +4,7 @@
 
 use crate::{
     globals,
-    maps::{DENIED, INSIDE, KEYS, TASKS, count},
+    maps::{DENIED, EEXIST, INSIDE, KEYS, TASKS, count},
     provenance,
     sys_enter::abi,
     task::{Probe, Reader},
@@ -72,14 +72,14 @@ fn sys_exit(ctx: RawTracePointContext) -> i32 {
     let (slot, phase) = unsafe { ((*process).slot, (*process).phase) };
     let key = DeniedKey {
         slot,
-        abi_phase: abi << 16 | phase,
+        abi_phase: (abi << 16) | phase,
         nr,
     };
     if let Some(counted) = DENIED.get_ptr_mut(key) {
         provenance::add(counted);
     } else if let Err(error) = DENIED.insert(key, provenance::first(), BPF_NOEXIST as u64) {
         match DENIED.get_ptr_mut(key) {
-            Some(counted) if error == -17 => provenance::add(counted),
+            Some(counted) if error == EEXIST => provenance::add(counted),
             _ => count(Stat::DeniedFull),
         }
     }

@@ -191,10 +191,11 @@ fn process_exit(_ctx: RawTracePointContext) -> i32 {
     // SAFETY: an entry of the map, of the current process; offsets come from BTF.
     unsafe {
         let filters: u32 = Probe::field(task, globals::TASK_FILTERS.get());
-        if filters > (*process).filters && (*process).phase >= phase::EXEC {
-            if let Some(slot) = SLOT.get_ptr_mut((*process).slot) {
-                (*slot).flags |= slot_flag::OWN_FILTER;
-            }
+        if filters > (*process).filters
+            && (*process).phase >= phase::EXEC
+            && let Some(slot) = SLOT.get_ptr_mut((*process).slot)
+        {
+            (*slot).flags |= slot_flag::OWN_FILTER;
         }
     }
     let _ = INSIDE.remove(pid_tgid as u32);

@@ -67,9 +67,9 @@ pub(crate) static DENIED: HashMap<DeniedKey, Counted, 4096> = HashMap::new();
 #[btf_map]
 pub(crate) static INSIDE: HashMap<u32, u32, 32768> = HashMap::new();
 
-/// Cgroups made since user space asked to record new ones, by cgroup id.
+/// Cgroups made since user space asked to record new ones, by cgroup id. Not LRU: a refused entry is counted.
 #[btf_map]
-pub(crate) static MADE: LruHashMap<u64, u32, 4096> = LruHashMap::new();
+pub(crate) static MADE: HashMap<u64, u32, 8192> = HashMap::new();
 
 /// Explanations: who called first, what was executed. Losing one loses no call.
 #[btf_map]
@@ -87,6 +87,9 @@ pub(crate) static GENERATION: Array<u64, 1, { BPF_F_MMAPABLE as usize }> = Array
 /// 1 while new cgroups get a slot of their own.
 #[btf_map]
 pub(crate) static RECORD_NEW: Array<u32, 1> = Array::new();
+
+/// What an insert with `BPF_NOEXIST` returns when another CPU was first.
+pub(crate) const EEXIST: i32 = -17;
 
 /// Counts a way to miss something.
 #[inline(always)]

@@ -5,7 +5,7 @@
 
 use crate::{
     arguments, cgroups, globals,
-    maps::{BLOCKS, ENTERED, GENERATION, IGNORED, KEYS, SLOT, TASKS, UNKNOWN, count},
+    maps::{BLOCKS, EEXIST, ENTERED, GENERATION, IGNORED, KEYS, SLOT, TASKS, UNKNOWN, count},
     provenance,
     task::{Direct, Probe, Reader},
 };
@@ -102,7 +102,7 @@ fn sys_enter(ctx: BtfTracePointContext) -> i32 {
     mark::<Direct>(block, task, ctx.arg(0), ctx.arg(1))
 }
 
-/// The same for kernels before 5.11 or without BTF: no cache.
+/// The same for kernels before 5.11, whose verifier knows no type of the current task: no cache.
 #[raw_tracepoint(tracepoint = "sys_enter")]
 fn sys_enter_raw(ctx: RawTracePointContext) -> i32 {
     mark::<Probe>(
@@ -162,7 +162,8 @@ fn resolve(generation: u64) -> u32 {
     let phase = match TASKS.get_ptr(tgid) {
         // SAFETY: an entry of the map, removed only when the process is gone.
         Some(process) if unsafe { (*process).slot } == slot => unsafe { (*process).phase },
-        _ => enter(slot, started != 0, tgid),
+        Some(_) => enter(slot, started != 0, tgid, BPF_ANY),
+        None => enter(slot, started != 0, tgid, BPF_NOEXIST),
     };
     if started == 0 && phase >= phase::EXEC {
         // Moved here with its phase: whoever enters now comes after the start.
@@ -174,7 +175,7 @@ fn resolve(generation: u64) -> u32 {
 
 /// A process from outside: its phase.
 #[inline(always)]
-fn enter(slot: u32, started: bool, tgid: u32) -> u32 {
+fn enter(slot: u32, started: bool, tgid: u32, flags_of_insert: u32) -> u32 {
     // SAFETY: entries of an array are never freed.
     let flags = SLOT
         .get_ptr(slot)
@@ -206,9 +207,16 @@ fn enter(slot: u32, started: bool, tgid: u32) -> u32 {
             count(Stat::EnteredFull);
         }
     }
-    if TASKS.insert(tgid, process, BPF_ANY as u64).is_err() {
-        count(Stat::NoPhase);
-        return phase::START;
+    match TASKS.insert(tgid, process, flags_of_insert as u64) {
+        Ok(()) => {}
+        // Another thread of the process was first: its entry is the one.
+        Err(EEXIST) => {
+            let _ = ENTERED.remove(process.entry);
+        }
+        Err(_) => {
+            count(Stat::NoPhase);
+            return phase::START;
+        }
     }
     process.phase
 }
@@ -278,7 +286,7 @@ fn unknown(block: u32, abi: u32, nr: u64) -> i32 {
     let key = UnknownKey {
         nr,
         slot: block / PHASES,
-        abi_phase: abi << 16 | block % PHASES,
+        abi_phase: (abi << 16) | (block % PHASES),
     };
     if let Some(counted) = UNKNOWN.get_ptr_mut(key) {
         provenance::add(counted);
@@ -288,7 +296,7 @@ fn unknown(block: u32, abi: u32, nr: u64) -> i32 {
     match UNKNOWN.insert(key, first, BPF_NOEXIST as u64) {
         Ok(()) => {}
         // Another CPU was first.
-        Err(error) if error == -17 => {
+        Err(EEXIST) => {
             if let Some(counted) = UNKNOWN.get_ptr_mut(key) {
                 provenance::add(counted);
             }

@@ -207,6 +207,20 @@ impl Hierarchy {
         found
     }
 
+    /// The path of a cgroup by its id, if it still exists.
+    #[must_use]
+    pub fn path_of(&self, id: u64) -> Option<String> {
+        let mut folders = subdirectories(&self.mount);
+        while let Some(folder) = folders.pop() {
+            if fs::metadata(&folder).is_ok_and(|metadata| metadata.ino() == id) {
+                let below = folder.strip_prefix(&self.mount).ok()?;
+                return Some(format!("/{}", below.display()));
+            }
+            folders.extend(subdirectories(&folder));
+        }
+        None
+    }
+
     /// Every cgroup without a process in it or below it.
     #[must_use]
     pub fn empty(&self) -> Vec<Cgroup> {

@@ -10,6 +10,7 @@ use std::{
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::{Child, Command, ExitStatus},
     str::FromStr,
+    time::Duration,
 };
 
 /// Who a command runs as.
@@ -184,6 +185,7 @@ impl Running {
 
     /// Leaves nothing behind: what still runs moves back to where the caller is, and the cgroup goes. Returns the names of
     /// what still runs.
+    #[must_use]
     pub fn leave(mut self, hierarchy: &Hierarchy) -> Vec<String> {
         let _ = self.child.try_wait();
         let left: Vec<_> = self.cgroup.processes().into_iter().collect();
@@ -192,10 +194,26 @@ impl Running {
                 let _ = home.add(*pid);
             }
         }
-        let _ = self.cgroup.remove();
         left.into_iter()
             .filter_map(|pid| Some(format!("{} ({pid})", proc::comm(pid)?)))
             .collect()
+    }
+}
+
+impl Drop for Running {
+    /// After [`Running::leave`] only the cgroup is left; without it, a failure of the recorder's ends what it started.
+    fn drop(&mut self) {
+        self.kill();
+        if !self.cgroup.processes().is_empty() || matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.child.wait();
+        }
+        // A killed process leaves its cgroup a moment after it is gone.
+        for _ in 0..50 {
+            if self.cgroup.remove().is_ok() || !self.cgroup.exists() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 

@@ -10,7 +10,6 @@ use crate::{
         runc::{self, State},
     },
 };
-use seccast_common::slot_flag;
 use seccast_model::observation::Target;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[non_exhaustive]
 pub enum ContainerError {
     /// Nobody knows it.
-    #[error("no container {name} in {}{}; with --wait it is recorded when it starts", .roots.join(", "), suggestion(.near))]
+    #[error("no container {name}: not in {}, and no cgroup carries it as an id{}; with --wait it is recorded when it starts", .roots.join(", "), suggestion(.near))]
     Unknown {
         /// As it was given.
         name: String,
@@ -186,19 +185,27 @@ impl Name {
     /// # Errors
     /// When the kernel refuses.
     pub fn wait(self, recorder: &mut Recorder) -> Result<Waiting, ContainerError> {
+        let mut waiting = Waiting {
+            name: self,
+            candidates: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            created: None,
+        };
+        // Made and not started: its start is what is waited for, and its cgroup is known.
+        if waiting.name.state().is_some_and(|state| state.created) {
+            waiting.created = Some(waiting.name.record_running(recorder)?);
+            return Ok(waiting);
+        }
         recorder.kernel_mut().watch_denials(true)?;
         recorder.kernel_mut().record_new(true)?;
-        let mut candidates = BTreeMap::new();
         // Made by an engine or by hand, with nothing in it yet: whatever enters it enters from now on.
         for cgroup in recorder.hierarchy().empty() {
             recorder.kernel_mut().count_as_new(cgroup.id)?;
-            candidates.insert(cgroup.id, Candidate::new(cgroup.path));
+            waiting
+                .candidates
+                .insert(cgroup.id, Candidate::new(cgroup.path));
         }
-        Ok(Waiting {
-            name: self,
-            candidates,
-            asked: BTreeSet::new(),
-        })
+        Ok(waiting)
     }
 }
 
@@ -207,8 +214,16 @@ impl Name {
 struct Candidate {
     path: String,
     since: Instant,
-    /// The bundle, once evidence says that it is the container's.
-    evidence: Option<Option<Bundle>>,
+    evidence: Option<Evidence>,
+}
+
+/// Why a cgroup is the awaited container's.
+#[derive(Clone, Debug)]
+enum Evidence {
+    /// Its path carries the id.
+    Id,
+    /// The runtime's command line or state folder names the container.
+    Runtime(Option<Bundle>),
 }
 
 impl Candidate {
@@ -228,10 +243,12 @@ pub struct Waiting {
     candidates: BTreeMap<u64, Candidate>,
     /// Processes whose line was looked at.
     asked: BTreeSet<(SlotId, u32)>,
+    /// It exists already and has not started.
+    created: Option<Recording>,
 }
 
 impl Waiting {
-    /// Takes in what was new; the recording, once the container has shown itself.
+    /// Takes in what was new; the recording, once the container has shown itself by a process.
     ///
     /// Evidence is the id in the cgroup's path, the command line of the runtime that made the cgroup or forked what
     /// entered it, or the runtime's state folder: never "the next new cgroup".
@@ -243,23 +260,54 @@ impl Waiting {
         recorder: &mut Recorder,
         news: &[News],
     ) -> Result<Option<Recording>, ContainerError> {
+        if let Some(recording) = self.created.take() {
+            return Ok(Some(recording));
+        }
         for item in news {
             match item {
                 News::Made(made) => {
                     let mut candidate = Candidate::new(made.path.clone());
-                    candidate.evidence = runc::starts(made.creator, &self.name.name);
+                    candidate.evidence =
+                        runc::starts(made.creator, &self.name.name).map(Evidence::Runtime);
                     self.candidates.insert(made.id, candidate);
                 }
                 News::Call { slot, pid, .. } | News::Executed { slot, pid, .. } => {
-                    self.entered(recorder, *slot, *pid)
+                    self.entered(recorder, *slot, *pid);
                 }
             }
         }
+        let recorded: BTreeSet<u64> = recorder
+            .kernel()
+            .recorded()
+            .into_iter()
+            .map(|(id, _)| id)
+            .collect();
+        self.add_unannounced(recorder, &recorded);
+        self.look_at_names(recorder);
+        let Some(id) = self.found(&recorded) else {
+            self.release_strangers(recorder)?;
+            return Ok(None);
+        };
+        self.finish(recorder, id).map(Some)
+    }
+
+    /// A cgroup whose announcement was lost with a full ring is found by its inode; if it is gone, it has no path.
+    fn add_unannounced(&mut self, recorder: &Recorder, recorded: &BTreeSet<u64>) {
+        for id in recorded {
+            if !self.candidates.contains_key(id) {
+                let path = recorder.hierarchy().path_of(*id).unwrap_or_default();
+                self.candidates.insert(*id, Candidate::new(path));
+            }
+        }
+    }
+
+    /// The id in a path, and the runtime's state.
+    fn look_at_names(&mut self, recorder: &Recorder) {
         if self.name.is_id() {
             for candidate in self.candidates.values_mut() {
                 let last = candidate.path.rsplit('/').next().unwrap_or_default();
                 if last.contains(&self.name.name) && !last.contains("conmon") {
-                    candidate.evidence.get_or_insert(None);
+                    candidate.evidence.get_or_insert(Evidence::Id);
                 }
             }
         }
@@ -267,20 +315,33 @@ impl Waiting {
             && let Ok(cgroup) = recorder.hierarchy().of_process(state.pid)
             && let Some(candidate) = self.candidates.get_mut(&cgroup.id)
         {
+            let bundle = || state.bundle.as_deref().and_then(Bundle::read);
             candidate
                 .evidence
-                .get_or_insert_with(|| Bundle::read(&state.bundle?));
+                .get_or_insert_with(|| Evidence::Runtime(bundle()));
         }
-        let Some((id, candidate)) = self
-            .candidates
-            .iter()
-            .find(|(_, candidate)| candidate.evidence.is_some())
-        else {
-            self.release_strangers(recorder)?;
-            return Ok(None);
+    }
+
+    /// The cgroup with evidence in which something was called. The uppermost: what lies below it is the container's own
+    /// doing. One that only carries the id may have its processes further down.
+    fn found(&self, recorded: &BTreeSet<u64>) -> Option<u64> {
+        let lives_below = |path: &str| {
+            let below = format!("{path}/");
+            recorded.iter().any(|id| {
+                self.candidates
+                    .get(id)
+                    .is_some_and(|other| other.path.starts_with(&below))
+            })
         };
-        let (id, candidate) = (*id, candidate.clone());
-        self.finish(recorder, id, candidate).map(Some)
+        self.candidates
+            .iter()
+            .filter(|(id, candidate)| match candidate.evidence {
+                None => false,
+                Some(Evidence::Id) => recorded.contains(id) || lives_below(&candidate.path),
+                Some(Evidence::Runtime(_)) => recorded.contains(id),
+            })
+            .min_by_key(|(_, candidate)| candidate.path.len())
+            .map(|(id, _)| *id)
     }
 
     /// A process in a candidate's slot: who forked it?
@@ -288,20 +349,20 @@ impl Waiting {
         if !self.asked.insert((slot, pid)) {
             return;
         }
-        let cgroups = recorder.kernel().cgroups(slot);
-        for (id, _) in cgroups {
+        for (id, _) in recorder.kernel().cgroups(slot) {
             let Some(candidate) = self.candidates.get_mut(&id) else {
                 continue;
             };
             if candidate.evidence.is_none() {
                 candidate.evidence = proc::line(pid, 6)
                     .into_iter()
-                    .find_map(|pid| runc::starts(pid, &self.name.name));
+                    .find_map(|pid| runc::starts(pid, &self.name.name))
+                    .map(Evidence::Runtime);
             }
         }
     }
 
-    /// Gives back the slots of cgroups that have shown no evidence for long.
+    /// Gives back the slots of cgroups that have shown no evidence for long, and forgets those that are gone.
     fn release_strangers(&mut self, recorder: &mut Recorder) -> Result<(), ContainerError> {
         let old: BTreeSet<u64> = self
             .candidates
@@ -312,47 +373,53 @@ impl Waiting {
         if old.is_empty() {
             return Ok(());
         }
+        // Process ids and slots come again.
+        self.asked.clear();
         for (id, slot) in recorder.kernel().recorded() {
             if old.contains(&id) {
                 recorder.release(slot)?;
+                self.candidates.remove(&id);
+                recorder.kernel_mut().count_as_old(id);
             }
         }
         // Those without a call keep waiting: nothing was recorded for them.
         let now = Instant::now();
-        for candidate in self
-            .candidates
-            .values_mut()
-            .filter(|candidate| candidate.since.elapsed() > PATIENCE)
-        {
+        for id in old {
+            let Some(candidate) = self.candidates.get_mut(&id) else {
+                continue;
+            };
             candidate.since = now;
+            if recorder.hierarchy().open(&candidate.path).is_err() {
+                self.candidates.remove(&id);
+                recorder.kernel_mut().count_as_old(id);
+            }
         }
         Ok(())
     }
 
-    fn finish(
-        &mut self,
-        recorder: &mut Recorder,
-        id: u64,
-        candidate: Candidate,
-    ) -> Result<Recording, ContainerError> {
+    fn finish(&mut self, recorder: &mut Recorder, id: u64) -> Result<Recording, ContainerError> {
+        let Candidate { path, evidence, .. } = self
+            .candidates
+            .remove(&id)
+            .unwrap_or_else(|| Candidate::new(String::new()));
+        let below = format!("{path}/");
+        let is_below = |waiting: &Self, cgroup: u64| {
+            let candidate = waiting.candidates.get(&cgroup);
+            candidate.is_some_and(|candidate| candidate.path.starts_with(&below))
+        };
+        // What is made below it from now on folds into its slot, also where its processes live further down.
         let kernel = recorder.kernel_mut();
-        // Nothing called yet: the slot that its first call would have taken, taken now. Only then do new cgroups stop
-        // getting slots, so that no instant is without one.
-        if !kernel.recorded().iter().any(|(cgroup, _)| *cgroup == id) {
-            let slot = kernel.reserve(0)?;
-            kernel.watch_unless_recorded(slot, id)?;
+        let recorded = kernel.recorded();
+        if let Some((_, slot)) = recorded
+            .iter()
+            .find(|(cgroup, _)| *cgroup == id || is_below(self, *cgroup))
+        {
+            kernel.watch_unless_recorded(*slot, id)?;
         }
         kernel.record_new(false)?;
-        let below = format!("{}/", candidate.path);
-        let mut slots = BTreeSet::new();
-        let mut strangers = BTreeSet::new();
+        let (mut slots, mut strangers) = (BTreeSet::new(), BTreeSet::new());
         for (cgroup, slot) in kernel.recorded() {
-            let path = self
-                .candidates
-                .get(&cgroup)
-                .map(|candidate| candidate.path.as_str())
-                .unwrap_or_default();
-            if cgroup == id || path.starts_with(&below) {
+            if cgroup == id || is_below(self, cgroup) {
                 slots.insert(slot);
             } else {
                 strangers.insert(slot);
@@ -364,39 +431,17 @@ impl Waiting {
         let dir = recorder
             .hierarchy()
             .mount()
-            .join(candidate.path.trim_start_matches('/'));
-        let mut recording = recorder.recording(
-            slots,
-            Cgroup {
-                path: candidate.path,
-                dir,
-                id,
-            },
-            self.name.target(),
-        );
-        recording
-            .target
-            .runtime
-            .get_or_insert_with(|| "runc".to_owned());
-        recording.bundle = candidate.evidence.flatten();
+            .join(path.trim_start_matches('/'));
+        let mut target = self.name.target();
+        let bundle = match evidence {
+            Some(Evidence::Runtime(bundle)) => {
+                target.runtime.get_or_insert_with(|| "runc".to_owned());
+                bundle
+            }
+            _ => None,
+        };
+        let mut recording = recorder.recording(slots, Cgroup { path, dir, id }, target);
+        recording.bundle = bundle;
         Ok(recording)
     }
-}
-
-/// Did the runtime start the application under a filter? `None` while nothing has started.
-///
-/// # Errors
-/// When a map cannot be read.
-pub fn started_filtered(
-    recorder: &Recorder,
-    recording: &Recording,
-) -> Result<Option<bool>, RecorderError> {
-    let mut started = None;
-    for slot in &recording.slots {
-        let slot = recorder.kernel().slot(*slot)?;
-        if slot.starts > 0 {
-            started = Some(started.unwrap_or(false) | (slot.flags & slot_flag::FILTERED != 0));
-        }
-    }
-    Ok(started)
 }

@@ -7,8 +7,11 @@ use crate::{
 };
 use std::{
     env, fs,
+    io::Read as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 /// How a finding matters.
@@ -164,7 +167,7 @@ fn capabilities() -> Finding {
 }
 
 fn programs() -> Vec<Finding> {
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     match Kernel::load(1) {
         Ok(mut kernel) => {
             let took = began.elapsed().as_millis();
@@ -296,14 +299,31 @@ fn on_path(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
+/// The first word of `--version` that begins with a digit; an engine that does not answer is not waited for.
 fn version(path: &Path) -> Option<String> {
-    let output = Command::new(path)
+    let mut child = Command::new(path)
         .arg("--version")
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .output()
+        .spawn()
         .ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while child.try_wait().ok()?.is_none() {
+        if Instant::now() >= deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            return None;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    let mut text = String::new();
+    child
+        .stdout
+        .take()?
+        .take(4096)
+        .read_to_string(&mut text)
+        .ok()?;
     text.split([' ', ',', '\n'])
         .find(|word| word.starts_with(|c: char| c.is_ascii_digit()))
         .map(str::to_owned)

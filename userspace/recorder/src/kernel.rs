@@ -403,7 +403,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// The same, unless the kernel has just given the cgroup a slot: then that one stays, and `slot` is given back.
+    /// The same, unless the cgroup is recorded already: then its slot stays.
     ///
     /// # Errors
     /// When the map is full.
@@ -420,9 +420,7 @@ impl Kernel {
             Err(MapError::SyscallError(error))
                 if error.io_error.raw_os_error() == Some(libc::EEXIST) =>
             {
-                self.free
-                    .push(slot.0, 0)
-                    .map_err(|source| map_error("FREE", source))
+                Ok(())
             }
             Err(source) => Err(map_error("KEYS", source)),
         }
@@ -487,6 +485,11 @@ impl Kernel {
             .map_err(|source| map_error("MADE", source))?;
         self.generation.bump();
         Ok(())
+    }
+
+    /// A cgroup that is gone, or that nobody waits for, is new no more.
+    pub fn count_as_old(&mut self, cgroup: u64) {
+        let _ = self.made.remove(&cgroup);
     }
 
     /// From now on every new cgroup gets a slot of its own at its first call.

@@ -1,6 +1,11 @@
 //! What /proc tells of a process. Everything here may vanish at any moment: absence is `None`, never an error.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    io::Read as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
 
 /// Command line of a process.
 #[must_use]
@@ -95,7 +100,6 @@ pub fn current_call(pid: u32, tid: u32) -> Option<Option<i64>> {
 /// Is the process's program a 32-bit ELF file?
 #[must_use]
 pub fn is_32_bit(pid: u32) -> Option<bool> {
-    use std::io::Read as _;
     let mut head = [0; 5];
     fs::File::open(format!("/proc/{pid}/exe"))
         .ok()?
@@ -104,23 +108,56 @@ pub fn is_32_bit(pid: u32) -> Option<bool> {
     head.starts_with(b"\x7fELF").then_some(head[4] == 1)
 }
 
+/// Does a process live in this process's pid namespace?
+#[must_use]
+pub fn in_own_pid_namespace(pid: u32) -> bool {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let own = namespace("self");
+    own.is_some() && namespace(&pid.to_string()) == own
+}
+
+/// A regular file of at most `limit` bytes that somebody else may have put there: a pipe or a device does not block, and
+/// nothing is read of it.
+#[must_use]
+pub fn read_file(path: &Path, limit: u64) -> Option<Vec<u8>> {
+    let mut options = fs::File::options();
+    let file = options
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .ok()?;
+    let metadata = file.metadata().ok()?;
+    if !metadata.is_file() || metadata.len() > limit {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// Larger C libraries are not read: glibc's has some two megabytes.
+const LIBC_LIMIT: u64 = 16 << 20;
+
 /// The C library that a process has mapped, with its version where the file tells it.
+///
+/// The file is read by its mapping, not by its path: the path is the target's, and may lead anywhere.
 #[must_use]
 pub fn libc(pid: u32) -> Option<String> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
-    let mapped = maps
-        .lines()
-        .filter_map(|line| line.split_ascii_whitespace().nth(5));
-    for path in mapped {
+    for line in maps.lines() {
+        let mut fields = line.split_ascii_whitespace();
+        let (Some(range), Some(path)) = (fields.next(), fields.nth(4)) else {
+            continue;
+        };
         let name = path.rsplit('/').next()?;
         if name.starts_with("ld-musl-") {
             return Some("musl".to_owned());
         }
         if name == "libc.so.6" || name.starts_with("libc-2.") {
-            let file = PathBuf::from(format!("/proc/{pid}/root{path}"));
+            let file = PathBuf::from(format!("/proc/{pid}/map_files/{range}"));
+            let version = read_file(&file, LIBC_LIMIT).and_then(|bytes| glibc_version(&bytes));
             return Some(
-                glibc_version(&fs::read(file).unwrap_or_default())
-                    .map_or_else(|| "glibc".to_owned(), |version| format!("glibc {version}")),
+                version.map_or_else(|| "glibc".to_owned(), |version| format!("glibc {version}")),
             );
         }
     }

@@ -148,7 +148,8 @@ pub struct Recorder {
     arch: Arch,
     firsts: HashMap<(u32, u32, u32, u32), First>,
     files: HashMap<u64, String>,
-    starts: HashMap<(u32, u32), BTreeSet<String>>,
+    /// What the runtime executed first into a block: the time and the file.
+    starts: HashMap<(u32, u32), (u64, String)>,
 }
 
 impl Recorder {
@@ -302,6 +303,7 @@ impl Recorder {
         target: Target,
     ) -> Result<Recording, RecorderError> {
         let slot = self.kernel.reserve(0)?;
+        self.kernel.watch_denials(true)?;
         self.kernel.watch(slot, cgroup.id, false)?;
         Ok(self.recording([slot].into(), cgroup.clone(), target))
     }
@@ -455,10 +457,13 @@ impl Recorder {
             Event::Exec(exec) => {
                 let file = text(&exec.text);
                 self.files.insert(exec.time, file.clone());
-                self.starts
+                let first = self
+                    .starts
                     .entry((exec.slot, exec.phase))
-                    .or_default()
-                    .insert(file.clone());
+                    .or_insert_with(|| (exec.time, file.clone()));
+                if exec.time < first.0 {
+                    *first = (exec.time, file.clone());
+                }
                 News::Executed {
                     slot: SlotId(exec.slot),
                     phase: exec.phase,
@@ -508,7 +513,7 @@ impl Recorder {
             blocked_at_attach: recording.blocked.clone(),
             unknown: Vec::new(),
             losses: BTreeMap::new(),
-            explanations_lost: self.kernel.stat(Stat::RingFull)?,
+            explanations_lost: self.explanations_lost()?,
             started_late_ns: recording.started_late_ns,
             filtered: recording.filtered_at_attach,
             own_filter: false,
@@ -544,6 +549,14 @@ impl Recorder {
     /// When a map cannot be read.
     pub fn losses(&self) -> Result<u64, RecorderError> {
         Ok(self.losses_by_reason()?.values().sum())
+    }
+
+    fn explanations_lost(&self) -> Result<u64, RecorderError> {
+        let mut lost = 0;
+        for stat in EXPLANATIONS {
+            lost += self.kernel.stat(stat)?;
+        }
+        Ok(lost)
     }
 
     fn losses_by_reason(&self) -> Result<BTreeMap<String, u64>, RecorderError> {
@@ -699,22 +712,41 @@ impl Recorder {
             phase::RUNTIME | phase::ENTER => Phase::Runtime,
             phase::EXEC => Phase::Exec,
             start => {
-                let hook = |file: &String| {
-                    recording
-                        .bundle
-                        .as_ref()
-                        .is_some_and(|bundle| bundle.is_create_container_hook(file))
-                };
-                let files = self.starts.get(&(slot.0, start));
-                let hooks_only = start + 1 < common::PHASES
-                    && files.is_some_and(|files| {
-                        !files.is_empty()
-                            && files.iter().next().is_some_and(hook)
-                            && files.len() == 1
-                    });
-                if hooks_only { Phase::Hook } else { Phase::App }
+                let hook = self.is_hook(recording, slot, start);
+                if hook { Phase::Hook } else { Phase::App }
             }
         }
+    }
+
+    /// Did a createContainer hook start this block? The first program of a block says what it is: what a hook executes is
+    /// the hook. The last block is shared, and a lost event could have been the first: then it is the application, which
+    /// loses nothing.
+    fn is_hook(&self, recording: &Recording, slot: SlotId, start: u32) -> bool {
+        let first = self.starts.get(&(slot.0, start));
+        start + 1 < common::PHASES
+            && self.kernel.stat(Stat::RingFull).is_ok_and(|lost| lost == 0)
+            && first
+                .zip(recording.bundle.as_ref())
+                .is_some_and(|((_, file), bundle)| bundle.is_create_container_hook(file))
+    }
+
+    /// Did the application start under a filter? `None` while it has not started.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn started_filtered(&self, recording: &Recording) -> Result<Option<bool>, RecorderError> {
+        let mut started = None;
+        for slot in &recording.slots {
+            let state = self.kernel.slot(*slot)?;
+            let blocks = phase::START..phase::START + state.starts.min(phase::STARTS);
+            if blocks
+                .clone()
+                .any(|start| !self.is_hook(recording, *slot, start))
+            {
+                started = Some(started.unwrap_or(false) | (state.flags & slot_flag::FILTERED != 0));
+            }
+        }
+        Ok(started)
     }
 
     fn sighting(&self, recording: &Recording, first: &First) -> Sighting {
@@ -746,6 +778,9 @@ impl Recorder {
         )
     }
 }
+
+/// What these count costs no call.
+const EXPLANATIONS: [Stat; 2] = [Stat::ArgumentsFull, Stat::RingFull];
 
 /// The rules of [`arguments`] with the places of their calls in a block, over this machine's ABIs.
 fn argument_rules(native: Arch) -> Vec<(ArgumentRule, Vec<usize>)> {

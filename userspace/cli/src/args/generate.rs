@@ -31,7 +31,7 @@ pub struct GenerateArgs {
     /// How the profile is made
     #[command(flatten)]
     pub policy: PolicyArgs,
-    /// Print errors only
+    /// Print warnings and errors only
     #[arg(short, long)]
     pub quiet: bool,
 }

@@ -80,7 +80,7 @@ pub struct RecordArgs {
     /// How the profile is made
     #[command(flatten)]
     pub policy: PolicyArgs,
-    /// No progress, no final line; warnings and errors only
+    /// No progress and no final line; `armed`, warnings and errors only
     #[arg(short, long)]
     pub quiet: bool,
 }

@@ -9,7 +9,9 @@ use crate::{
     },
 };
 use anyhow::Context as _;
-use seccast_model::{Generated, Observation, Policy, Runtime, Severity, audit_profile, generate};
+use seccast_model::{
+    Generated, Observation, Policy, Runtime, Severity, audit_profile, defaults, generate,
+};
 use std::{fs::File, io::Read as _, path::Path};
 
 /// One byte more than an observation may have: enough to be told that it is too large.
@@ -56,9 +58,15 @@ pub fn write_profile(
 ) -> anyhow::Result<bool> {
     let Generated {
         profile,
-        report,
+        mut report,
         diagnostics,
     } = generate(observations, &policy.into())?;
+    if let Some(observation) = observations.first() {
+        report.compare(&defaults::docker(
+            observation.machine.arch,
+            defaults::DOCKER_CAPABILITIES,
+        )?);
+    }
     destination.write(&profile.to_oci_json())?;
     let mut written = String::new();
     if let Some(path) = destination.path() {
@@ -86,6 +94,16 @@ pub fn write_profile(
             summary.base_added,
             summary.closure_added
         ));
+        if let Some(comparison) = &report.comparison {
+            output::note(&format!(
+                "seccast: {} of {} calls of {} allowed; {} allows {}",
+                comparison.profile_allows,
+                comparison.known,
+                comparison.arch,
+                comparison.with,
+                comparison.default_allows
+            ));
+        }
     }
     Ok(report.is_complete())
 }

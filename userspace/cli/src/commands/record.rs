@@ -4,7 +4,11 @@ use super::generate::write_profile;
 use crate::{
     args::record::{EnteredArg, RecordArgs, Until},
     exit::{Exit, Failed},
-    output::{self, file::Destination, progress::Progress},
+    output::{
+        self,
+        file::{Destination, report_beside},
+        progress::Progress,
+    },
 };
 use anyhow::{Context as _, bail};
 use seccast_model::{
@@ -15,11 +19,12 @@ use seccast_recorder::{
     News, Recorder, RecorderError, Recording,
     cgroup::Cgroup,
     command::{self, CommandError, Running},
-    container::{self, Name, Waiting},
+    container::{Name, Waiting},
     proc,
+    runtime::bundle::Bundle,
 };
 use signal_hook::{
-    consts::{SIGINT, SIGTERM, SIGUSR1},
+    consts::{SIGINT, SIGKILL, SIGTERM, SIGUSR1},
     iterator::{SignalsInfo, exfiltrator::WithOrigin},
     low_level::siginfo::Cause,
 };
@@ -89,7 +94,18 @@ fn record(args: RecordArgs) -> anyhow::Result<Exit> {
         outputs,
         args,
     };
-    run.go(&mut recorder, what)
+    let with_command = !run.args.command.is_empty();
+    run.go(&mut recorder, what).map_err(|error| {
+        // CMD did run: the codes for a command that did not are taken.
+        if with_command && error.downcast_ref::<Failed>().is_none() {
+            error.context(Failed {
+                exit: Exit::CouldNot,
+                what: "the recording failed".to_owned(),
+            })
+        } else {
+            error
+        }
+    })
 }
 
 /// What is recorded, or waited for.
@@ -134,6 +150,11 @@ impl Watched {
             watched.recording = Some(recorder.watch_present(&cgroup, false, Target::default())?);
         } else if let Some(pid) = args.pid {
             let cgroup = recorder.hierarchy().of_process(pid)?;
+            if cgroup.path == "/" {
+                bail!(
+                    "process {pid} is in the root cgroup, which holds the whole machine; move it to one of its own"
+                );
+            }
             if !args.whole_cgroup {
                 alone(pid, &cgroup)?;
             }
@@ -209,11 +230,6 @@ fn alone(pid: u32, cgroup: &Cgroup) -> Result<(), RecorderError> {
             why,
         })
     };
-    if cgroup.path == "/" {
-        return refuse(
-            "is the root: every process without a cgroup of its own is there".to_owned(),
-        );
-    }
     let strangers: Vec<_> = cgroup
         .processes()
         .into_iter()
@@ -223,6 +239,7 @@ fn alone(pid: u32, cgroup: &Cgroup) -> Result<(), RecorderError> {
         None => Ok(()),
         Some(first) => {
             let name = proc::comm(*first).unwrap_or_default();
+            let name = name.escape_debug();
             refuse(format!(
                 "holds {} processes that are not its children, such as {name} ({first})",
                 strangers.len()
@@ -251,8 +268,12 @@ impl Outputs {
             .output
             .clone()
             .or_else(|| args.observation.is_none().then(default));
+        let profile = profile.map(|path| Destination::check(&path)).transpose()?;
+        if let Some(path) = profile.as_ref().and_then(Destination::path) {
+            Destination::check(&report_beside(path))?;
+        }
         Ok(Self {
-            profile: profile.map(|path| Destination::check(&path)).transpose()?,
+            profile,
             observation: args
                 .observation
                 .as_ref()
@@ -354,18 +375,17 @@ impl Run {
                     );
                 }
             } else if let Some(recording) = &mut watched.recording
-                && self.args.wait.is_some()
                 && !judged
-                && let Some(filtered) = container::started_filtered(recorder, recording)?
+                && !recording.filtered_at_attach
+                && let Some(filtered) = recorder.started_filtered(recording)?
             {
                 judged = true;
                 let harmless = recording
                     .bundle
                     .as_ref()
-                    .is_some_and(seccast_recorder::runtime::bundle::Bundle::allows_everything);
-                if !filtered || harmless {
-                    recorder.kernel_mut().watch_denials(false)?;
-                }
+                    .is_some_and(Bundle::allows_everything);
+                // Exits cost as much as enters: they are watched only where something can be denied.
+                recorder.kernel_mut().watch_denials(filtered && !harmless)?;
                 recording.libc = recording
                     .cgroup
                     .processes()
@@ -414,7 +434,7 @@ impl Run {
             Some(recording),
         ) = (item, recording)
             && recording.slots.contains(slot)
-            && *phase >= 2
+            && (*phase >= 2 || self.args.entered == Some(EnteredArg::App))
         {
             self.progress.new_call(name, comm, *pid);
         }
@@ -439,7 +459,7 @@ impl Run {
         if self.args.cgroup.is_some() && !self.until.contains(&Until::Exit) {
             return Ok(false);
         }
-        let started = container::started_filtered(recorder, recording)?.is_some();
+        let started = recorder.started_filtered(recording)?.is_some();
         Ok((was_populated || started) && !populated)
     }
 
@@ -543,23 +563,20 @@ impl Run {
                     &format!(
                         "CMD has ended and left {} running, which are recorded no more: {}",
                         left.len(),
-                        left.join(", ")
+                        left.join(", ").escape_debug()
                     ),
                     Some("start it in the foreground, or record its cgroup or container"),
                 );
             }
         }
-        let ours = written.map_err(|error| {
-            if self.args.command.is_empty() {
-                error
-            } else {
-                error.context(Failed {
-                    exit: Exit::CouldNot,
-                    what: "the recording was not written".to_owned(),
-                })
-            }
-        })?;
-        let theirs = status.map(command::exit_code).filter(|code| *code != 0);
+        let ours = written?;
+        // A death by the signal that ended our own time limit is no failure of CMD's.
+        let stopped = |code: &u8| {
+            self.stopping.is_some() && [128 + SIGTERM, 128 + SIGKILL].contains(&i32::from(*code))
+        };
+        let theirs = status
+            .map(command::exit_code)
+            .filter(|code| *code != 0 && !stopped(code));
         if let Some(code) = theirs {
             output::note(&format!("seccast: exit code {code} is CMD's own"));
             return Ok(Exit::Command(code));

@@ -37,7 +37,7 @@ pub struct Observation {
     pub unknown: Vec<UnknownNr>,
     /// Calls or tasks that may have been missed, by reason (`seccast_common::Stat` names). Only reasons above zero.
     pub losses: BTreeMap<String, u64>,
-    /// First sights whose explanation was lost; costs no call.
+    /// Explanations that were lost, of first sights and of arguments; costs no call.
     pub explanations_lost: u64,
     /// The recording began this many nanoseconds after the target's oldest process started; its start is missing.
     pub started_late_ns: Option<u64>,

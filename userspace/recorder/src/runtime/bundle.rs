@@ -1,7 +1,8 @@
 //! `config.json` of an OCI bundle: the hooks and the filter.
 
+use crate::proc;
 use serde::Deserialize;
-use std::{fs, path::Path};
+use std::path::Path;
 
 /// Larger files are not read: a config.json is some ten kilobytes.
 const LIMIT: u64 = 16 << 20;
@@ -49,12 +50,7 @@ impl Bundle {
     /// Reads `config.json` of a bundle folder; `None` when there is none that can be read.
     #[must_use]
     pub fn read(folder: &Path) -> Option<Self> {
-        let path = folder.join("config.json");
-        let small = fs::metadata(&path).ok()?.len() <= LIMIT;
-        if !small {
-            return None;
-        }
-        serde_json::from_slice(&fs::read(path).ok()?).ok()
+        serde_json::from_slice(&proc::read_file(&folder.join("config.json"), LIMIT)?).ok()
     }
 
     /// Is `file` one of the createContainer hooks, which run before the filter?

@@ -82,10 +82,14 @@ pub fn names(root: &Path) -> Vec<String> {
 
 /// The bundle of a process that is `runc … run|create|restore … NAME`, whatever the program is called.
 ///
-/// `None` when the process is something else.
+/// `None` when the process is something else, or lives in a pid namespace of its own: what a container's process calls
+/// itself is no evidence.
 #[must_use]
 pub fn starts(pid: u32, name: &str) -> Option<Option<Bundle>> {
     let arguments = proc::command_line(pid)?;
+    if !proc::in_own_pid_namespace(pid) {
+        return None;
+    }
     let folder = bundle_of(&arguments, name)?;
     let folder = match folder {
         Some(folder) if folder.is_absolute() => folder,
