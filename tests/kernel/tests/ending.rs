@@ -186,14 +186,49 @@ mod root {
     #[test]
     fn a_process_in_a_shared_cgroup_is_refused() {
         let Some(_serial) = kernel() else { return };
-        let pid = std::process::id().to_string();
-        let output = std::process::Command::new(seccast_kernel::seccast())
-            .args(["record", "-o", "/dev/null", "--for", "1s", "--pid", "1"])
-            .output()
+        let scope = seccast_rig::cgroup::Scope::new("shared").unwrap();
+        let path = scope.child("both");
+        let hierarchy = seccast_recorder::cgroup::Hierarchy::find().unwrap();
+        let cgroup = hierarchy
+            .open(&path)
+            .or_else(|_| hierarchy.create(&path))
             .unwrap();
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(3), "{pid}: {text}");
-        assert!(text.contains("--whole-cgroup"), "{text}");
+        let mut children = [0, 1].map(|_| {
+            let child = std::process::Command::new("sleep")
+                .arg("60")
+                .spawn()
+                .unwrap();
+            cgroup.add(child.id()).unwrap();
+            child
+        });
+        let one = children[0].id().to_string();
+        // Its own cgroup is not it; and init's is the machine's.
+        for (pid, whole, expected) in [
+            (one.as_str(), false, "--whole-cgroup"),
+            ("1", false, "root cgroup"),
+            ("1", true, "root cgroup"),
+        ] {
+            let mut command = std::process::Command::new(seccast_kernel::seccast());
+            command.args(["record", "-o", "/dev/null", "--for", "1s", "--pid", pid]);
+            if whole {
+                command.arg("--whole-cgroup");
+            }
+            let output = command.output().unwrap();
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(3), "{pid}: {text}");
+            assert!(text.contains(expected), "{pid}: {text}");
+        }
+        let whole = Record::new(["--pid", &one, "--whole-cgroup", "--for", "300ms"]).run(PATIENCE);
+        assert_eq!(
+            whole.status.code(),
+            Some(1),
+            "late, and so incomplete: {}",
+            whole.stderr
+        );
+        for child in &mut children {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
     }
 
     #[test]
