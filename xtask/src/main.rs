@@ -1,5 +1,6 @@
 //! Everything of seccast that is not plain cargo: one file a verb, this one is the table.
 
+mod bench;
 mod bpf;
 mod ci;
 mod codegen;
@@ -44,6 +45,8 @@ enum Verb {
     /// What runs inside that machine.
     #[command(hide = true)]
     Guest,
+    /// Measure what seccast costs on this machine.
+    Bench(bench::Args),
     /// Write the files that are made from other files.
     Codegen(Codegen),
     /// All that a change must pass, cheapest first.
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Verb::Test(args) => test::run(&args),
         Verb::Vm(args) => vm::run(&args),
         Verb::Guest => guest::run(),
+        Verb::Bench(args) => bench::run(&args),
         Verb::Codegen(args) => args.run(),
         Verb::Ci(args) => ci::run(&args),
     });
