@@ -1,6 +1,6 @@
 //! Files that are made from other files, and the proof that they are current.
 //!
-//! Everything here works offline from what is committed. [`refresh`] renews the committed data from downloaded packages.
+//! Everything here works offline from what is committed. [`refresh()`] renews the committed data from downloaded packages.
 
 mod refresh;
 mod syscalls;
