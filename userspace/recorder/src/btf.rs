@@ -13,7 +13,9 @@ pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 #[non_exhaustive]
 pub enum BtfError {
     /// The file is missing or unreadable.
-    #[error("cannot read the kernel's BTF at {path} (CONFIG_DEBUG_INFO_BTF)")]
+    #[error(
+        "cannot read the kernel's BTF at {path}; boot a kernel with CONFIG_DEBUG_INFO_BTF=y, as Debian, Ubuntu and Fedora build it"
+    )]
     Read {
         /// The file.
         path: String,

@@ -63,7 +63,7 @@ fn suggestion(names: &[String]) -> String {
     if names.is_empty() {
         String::new()
     } else {
-        format!("; did you mean {}?", names.join(", "))
+        format!(" (did you mean {}?)", names.join(", "))
     }
 }
 
@@ -156,7 +156,10 @@ impl Hierarchy {
         let names = subdirectories(parent)
             .into_iter()
             .filter_map(|found| Some(found.file_name()?.to_string_lossy().into_owned()));
-        crate::near::names(&name.to_string_lossy(), names)
+        let folder = parent.strip_prefix(&self.mount).unwrap_or(parent);
+        let path = |name| format!("/{}", folder.join(name).display());
+        let near = crate::near::names(&name.to_string_lossy(), names);
+        near.into_iter().map(path).collect()
     }
 
     /// The cgroup of a process.

@@ -73,7 +73,7 @@ fn suggestion(names: &[String]) -> String {
     if names.is_empty() {
         String::new()
     } else {
-        format!("; did you mean {}?", names.join(", "))
+        format!(" (did you mean {}?)", names.join(", "))
     }
 }
 
@@ -141,6 +141,10 @@ impl Name {
         state: Option<&State>,
     ) -> Result<Cgroup, ContainerError> {
         if let Some(state) = state {
+            if proc::is_dead(state.pid) {
+                let (name, pid) = (self.name.clone(), state.pid);
+                return Err(ContainerError::Ended { name, pid });
+            }
             return match hierarchy.of_process(state.pid) {
                 Err(crate::cgroup::CgroupError::NoProcess { pid }) => Err(ContainerError::Ended {
                     name: self.name.clone(),

@@ -36,7 +36,7 @@ pub enum KernelError {
     #[error(
         "not allowed to load eBPF programs: CAP_BPF and CAP_PERFMON are missing (CAP_SYS_ADMIN before Linux 5.8); run as root, for example with sudo"
     )]
-    NoPrivilege(#[source] Box<EbpfError>),
+    NoPrivilege(Box<EbpfError>),
     /// No BTF, or not what is needed of it.
     #[error(transparent)]
     Btf(#[from] BtfError),

@@ -39,6 +39,14 @@ fn stat(pid: u32, field: usize) -> Option<u64> {
         .ok()
 }
 
+/// Is it gone, or a zombie?
+#[must_use]
+pub fn is_dead(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let state = status.lines().find_map(|line| line.strip_prefix("State:"));
+    state.is_none_or(|state| matches!(state.trim().as_bytes().first(), Some(b'Z' | b'X')))
+}
+
 /// Parent process.
 #[must_use]
 pub fn parent(pid: u32) -> Option<u32> {

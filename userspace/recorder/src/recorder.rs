@@ -779,8 +779,8 @@ impl Recorder {
     }
 }
 
-/// What these count costs no call.
-const EXPLANATIONS: [Stat; 2] = [Stat::ArgumentsFull, Stat::RingFull];
+/// What these count costs no call that a profile could name.
+const EXPLANATIONS: [Stat; 3] = [Stat::UnknownFull, Stat::ArgumentsFull, Stat::RingFull];
 
 /// The rules of [`arguments`] with the places of their calls in a block, over this machine's ABIs.
 fn argument_rules(native: Arch) -> Vec<(ArgumentRule, Vec<usize>)> {

@@ -10,7 +10,8 @@ use crate::{
 };
 use anyhow::Context as _;
 use seccast_model::{
-    Generated, Observation, Policy, Runtime, Severity, audit_profile, defaults, generate,
+    Diagnostic, Generated, Observation, Policy, Runtime, Severity, audit_profile, defaults,
+    generate,
 };
 use std::{fs::File, io::Read as _, path::Path};
 
@@ -74,16 +75,7 @@ pub fn write_profile(
         Destination::check(&beside)?.write(&report.to_json())?;
         written = format!("; wrote {} and {}", path.display(), beside.display());
     }
-    for diagnostic in &diagnostics {
-        if diagnostic.severity >= Severity::Warning {
-            output::note(&diagnostic.to_string());
-            if let Some(advice) = &diagnostic.advice {
-                output::note(&format!("   hint: {advice}"));
-            }
-        } else if !quiet {
-            output::note(&diagnostic.to_string());
-        }
-    }
+    say(&diagnostics, quiet);
     if !quiet {
         let summary = report.summary();
         output::note(&format!(
@@ -106,6 +98,21 @@ pub fn write_profile(
         }
     }
     Ok(report.is_complete())
+}
+
+/// Prints what was found: with `quiet`, only what matters.
+pub fn say(diagnostics: &[Diagnostic], quiet: bool) {
+    for diagnostic in diagnostics {
+        if quiet && diagnostic.severity < Severity::Warning {
+            continue;
+        }
+        output::note(&diagnostic.to_string());
+        if let Some(advice) = &diagnostic.advice
+            && diagnostic.severity >= Severity::Warning
+        {
+            output::note(&format!("   hint: {advice}"));
+        }
+    }
 }
 
 impl From<&PolicyArgs> for Policy {

@@ -1,6 +1,6 @@
 //! `seccast record`: one recording to an observation and a profile.
 
-use super::generate::write_profile;
+use super::generate::{say, write_profile};
 use crate::{
     args::record::{EnteredArg, RecordArgs, Until},
     exit::{Exit, Failed},
@@ -13,7 +13,7 @@ use crate::{
 use anyhow::{Context as _, bail};
 use seccast_model::{
     Observation,
-    observation::{EnteredAs, Target},
+    observation::{EnteredAs, EnteredProcess, Target},
 };
 use seccast_recorder::{
     News, Recorder, RecorderError, Recording,
@@ -30,7 +30,7 @@ use signal_hook::{
 };
 use std::{
     io::{IsTerminal as _, stderr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -268,17 +268,25 @@ impl Outputs {
             .output
             .clone()
             .or_else(|| args.observation.is_none().then(default));
-        let profile = profile.map(|path| Destination::check(&path)).transpose()?;
-        if let Some(path) = profile.as_ref().and_then(Destination::path) {
-            Destination::check(&report_beside(path))?;
+        let check = |path: PathBuf| Destination::check(&path);
+        let profile = profile.map(check).transpose()?;
+        let observation = args.observation.clone().map(check).transpose()?;
+        let path =
+            |destination: &Option<Destination>| destination.as_ref()?.path().map(Path::to_owned);
+        let report = path(&profile).map(|profile| report_beside(&profile));
+        if let Some(report) = &report {
+            Destination::check(report)?;
+        }
+        let to = path(&observation);
+        if to.is_some() && (to == path(&profile) || to == report) {
+            bail!(
+                "the observation and the profile or its report would both go to {}; give each a file of its own",
+                to.unwrap_or_default().display()
+            );
         }
         Ok(Self {
             profile,
-            observation: args
-                .observation
-                .as_ref()
-                .map(|path| Destination::check(path))
-                .transpose()?,
+            observation,
         })
     }
 }
@@ -341,7 +349,11 @@ enum Pass {
 impl Run {
     fn go(&mut self, recorder: &mut Recorder, mut watched: Watched) -> anyhow::Result<Exit> {
         let mut status = None;
-        let mut populated = false;
+        // What was there at the beginning may be gone by now.
+        let mut populated = watched
+            .recording
+            .as_ref()
+            .is_some_and(|recording| recording.started_late_ns.is_some());
         let mut judged = false;
         loop {
             let news = recorder.poll(TICK)?;
@@ -588,6 +600,42 @@ impl Run {
     }
 
     fn write(&self, observation: &Observation) -> anyhow::Result<Exit> {
+        // Nothing is written of a recording of which no profile can be made; what it holds is said.
+        let generated = seccast_model::generate(
+            std::slice::from_ref(observation),
+            &(&self.args.policy).into(),
+        );
+        let complete = match generated {
+            Ok(generated) => {
+                if self.outputs.profile.is_none() {
+                    say(&generated.diagnostics, self.args.quiet);
+                }
+                generated.report.is_complete()
+            }
+            Err(error) => {
+                if observation.entered_count > 0 {
+                    let name = |process: &EnteredProcess| {
+                        format!("{} ({})", process.comm.escape_debug(), process.pid)
+                    };
+                    let names: Vec<_> = observation.entered.iter().map(name).collect();
+                    output::warning(
+                        &format!(
+                            "{} entered and never executed a program: {}",
+                            observation.entered_count,
+                            names.join(", ")
+                        ),
+                        Some("record again with --entered app if they are the application"),
+                    );
+                }
+                let path = observation
+                    .target
+                    .cgroup_path
+                    .as_deref()
+                    .unwrap_or_default();
+                return Err(anyhow::Error::new(error)
+                    .context(format!("nothing was written of cgroup {path}")));
+            }
+        };
         if let Some(destination) = &self.outputs.observation {
             if let Err(error) = destination.write(&observation.to_json()) {
                 return Err(rescue(observation, error));
@@ -596,28 +644,21 @@ impl Run {
                 output::note(&format!("seccast: wrote {}", path.display()));
             }
         }
-        let complete = match &self.outputs.profile {
-            Some(destination) => write_profile(
+        if let Some(destination) = &self.outputs.profile {
+            let written = write_profile(
                 std::slice::from_ref(observation),
                 &self.args.policy,
                 destination,
                 self.args.quiet,
-            )
-            .map_err(|error| {
-                if self.outputs.observation.is_some() {
+            );
+            if let Err(error) = written {
+                return Err(if self.outputs.observation.is_some() {
                     error
                 } else {
                     rescue(observation, error)
-                }
-            })?,
-            // The same judgement as a profile of it would get.
-            None => seccast_model::generate(
-                std::slice::from_ref(observation),
-                &(&self.args.policy).into(),
-            )?
-            .report
-            .is_complete(),
-        };
+                });
+            }
+        }
         if complete || self.args.allow_incomplete {
             Ok(Exit::Done)
         } else {
