@@ -22,7 +22,8 @@ fn main() {
         println!("cargo::rerun-if-env-changed={variable}");
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
-    let ebpf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ebpf");
+    let ebpf =
+        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("../../ebpf");
     for path in [
         "common/src",
         "common/Cargo.toml",

@@ -40,8 +40,10 @@ pub mod phase {
     pub const ENTER: u32 = 1;
     /// Executed by a process that entered after the start: exec, probes.
     pub const EXEC: u32 = 2;
+    /// What lines called that ended without executing anything; no process has this phase.
+    pub const UNDECIDED: u32 = 3;
     /// First of the blocks for programs that the runtime executed: hooks and the application, told apart by their file.
-    pub const START: u32 = 3;
+    pub const START: u32 = 4;
     /// How many such blocks there are; later starts share the last.
     pub const STARTS: u32 = super::PHASES - START;
 }
@@ -62,7 +64,7 @@ pub enum Stat {
     UnknownFull,
     /// The map of denied calls was full.
     DeniedFull,
-    /// The map of processes that entered was full.
+    /// A map of processes that entered was full: their calls are the runtime's, or they are not named.
     EnteredFull,
     /// The map of arguments was full: values are missing, no call.
     ArgumentsFull,
@@ -151,13 +153,29 @@ pub struct Process {
     pub entry: u64,
 }
 
-/// Value of `ENTERED`: a process that came in from outside and has executed nothing yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Value of `ENTERED`: a process that came in from outside, and of whose line nobody has executed anything yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Entered {
     /// Where it entered.
     pub slot: u32,
     /// Its thread group id.
+    pub pid: u32,
+    /// Its name.
+    pub comm: [u8; 16],
+    /// Processes of the line that live.
+    pub processes: u64,
+    /// What its line has called: a block of its own, joined to the runtime's when the line executes something.
+    pub calls: [u8; BLOCK],
+}
+
+/// Value of `ENDED`: a line that ended without executing anything, by who entered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Ended {
+    /// Where it entered.
+    pub slot: u32,
+    /// The thread group id of who entered.
     pub pid: u32,
     /// Its name.
     pub comm: [u8; 16],
@@ -261,7 +279,7 @@ pub mod event {
     pub const SIGHTING: u32 = 1;
     /// [`super::Text`]: a program was executed; the text is the file name given to the execve.
     pub const EXEC: u32 = 2;
-    /// [`super::Text`]: a cgroup was made; the text is its path.
+    /// [`super::Made`].
     pub const MKDIR: u32 = 3;
 }
 
@@ -291,13 +309,13 @@ pub struct Sighting {
     pub args: [u64; 6],
 }
 
-/// An exec or a new cgroup.
+/// An exec.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Text {
-    /// [`event::EXEC`] or [`event::MKDIR`].
+    /// [`event::EXEC`].
     pub kind: u32,
-    /// The slot, or [`NO_SLOT`].
+    /// The slot.
     pub slot: u32,
     /// The phase after the exec.
     pub phase: u32,
@@ -311,6 +329,27 @@ pub struct Text {
     pub comm: [u8; 16],
     /// Zero-terminated.
     pub text: [u8; TEXT],
+}
+
+/// Bytes kept of a command line; engines call their runtime with some 500.
+pub const ARGUMENTS: usize = 1024;
+
+/// A cgroup was made. Who made it may be gone when this is read: so its command line is here.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Made {
+    /// [`event::MKDIR`].
+    pub kind: u32,
+    /// Thread group id of the process that made it.
+    pub pid: u32,
+    /// The cgroup's id.
+    pub cgroup: u64,
+    /// Length of the command line, which may be more than is kept.
+    pub length: u64,
+    /// Path of the cgroup, zero-terminated.
+    pub path: [u8; TEXT],
+    /// The command line: arguments, each with a zero.
+    pub arguments: [u8; ARGUMENTS],
 }
 
 /// One record of the `tasks` iterator: what a task is blocked in.
@@ -343,7 +382,7 @@ const _: () = {
     assert!(size_of::<Cgroup>() == 8);
     assert!(size_of::<Slot>() == 8);
     assert!(size_of::<Process>() == 32);
-    assert!(size_of::<Entered>() == 24);
+    assert!(size_of::<Entered>() == 32 + BLOCK);
     assert!(size_of::<UnknownKey>() == 16);
     assert!(size_of::<DeniedKey>() == 16);
     assert!(size_of::<Counted>() == 40);
@@ -353,6 +392,7 @@ const _: () = {
     assert!(size_of::<Sighting>() == 104);
     assert!(size_of::<Text>() == 48 + TEXT);
     assert!(size_of::<Blocked>() == 48);
+    assert!(size_of::<Made>() == 24 + TEXT + ARGUMENTS);
     assert!(BLOCK.is_power_of_two());
 };
 

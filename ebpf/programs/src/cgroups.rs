@@ -2,17 +2,22 @@
 
 use crate::{
     globals,
-    maps::{EEXIST, FREE, GENERATION, KEYS, MADE, RECORD_NEW, count, increment},
-    provenance,
-    task::follow,
+    maps::{EEXIST, EVENTS, FREE, GENERATION, KEYS, MADE, RECORD_NEW, count, increment},
+    task::{Probe, Reader, follow},
 };
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
-    helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_ktime_get_ns},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_probe_read_kernel_str_bytes,
+        generated::{
+            bpf_get_current_ancestor_cgroup_id, bpf_get_current_task, bpf_probe_read_user,
+        },
+    },
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
-use seccast_common::{Cgroup, LEVELS, NO_SLOT, Stat, event};
+use core::ffi::c_void;
+use seccast_common::{ARGUMENTS, Cgroup, LEVELS, Made, NO_SLOT, Stat, TEXT, event};
 
 /// A cgroup without an entry: gives it one there and then if it belongs to what is watched. True if it has one now.
 #[inline(always)]
@@ -117,14 +122,44 @@ fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
     }
     #[cfg(feature = "log")]
     aya_log_ebpf::debug!(&ctx, "new cgroup {}", id);
-    // SAFETY: the helper has no precondition.
-    provenance::text(
-        event::MKDIR,
-        NO_SLOT,
-        0,
-        unsafe { bpf_ktime_get_ns() },
-        id,
-        path as *const u8,
-    );
+    announce(id, path as *const u8);
     0
+}
+
+/// Tells user space of a new cgroup, with the command line of who makes it.
+#[inline(always)]
+fn announce(id: u64, path: *const u8) {
+    let Some(mut entry) = EVENTS.reserve_untyped::<Made>(0) else {
+        count(Stat::RingFull);
+        return;
+    };
+    // SAFETY: the helper has no precondition.
+    let task = unsafe { bpf_get_current_task() } as *const u8;
+    let at = entry.as_mut_ptr();
+    // SAFETY: `at` is a Made reserved in the ring; every field is written before it is submitted. Offsets come from BTF, and
+    // reads fail instead of faulting.
+    unsafe {
+        let mm: u64 = Probe::field(task, globals::TASK_MM.get());
+        let (start, end): (u64, u64) = if mm == 0 {
+            (0, 0)
+        } else {
+            (
+                Probe::field(mm as *const u8, globals::MM_ARG_START.get()),
+                Probe::field(mm as *const u8, globals::MM_ARG_END.get()),
+            )
+        };
+        (*at).kind = event::MKDIR;
+        (*at).pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+        (*at).cgroup = id;
+        (*at).length = end.saturating_sub(start);
+        (*at).path = [0; TEXT];
+        let _ = bpf_probe_read_kernel_str_bytes(path, &mut (*at).path);
+        (*at).arguments = [0; ARGUMENTS];
+        let size = (end.saturating_sub(start)).min(ARGUMENTS as u64) as u32;
+        let to = (&raw mut (*at).arguments).cast();
+        if bpf_probe_read_user(to, size, start as *const c_void) != 0 {
+            (*at).length = 0;
+        }
+    }
+    entry.submit(0);
 }

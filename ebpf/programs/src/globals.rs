@@ -45,6 +45,12 @@ globals! {
     TASK_TGID = 0;
     /// task_struct.comm.
     TASK_COMM = 0;
+    /// task_struct.mm.
+    TASK_MM = 0;
+    /// mm_struct.arg_start.
+    MM_ARG_START = 0;
+    /// mm_struct.arg_end.
+    MM_ARG_END = 0;
     /// task_struct.signal.
     TASK_SIGNAL = 0;
     /// task_struct.seccomp, at the number of filters where the kernel counts them (5.9+), else at the mode.

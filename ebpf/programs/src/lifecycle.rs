@@ -2,7 +2,7 @@
 
 use crate::{
     globals,
-    maps::{ENTERED, INSIDE, KEYS, SLOT, TASKS, count},
+    maps::{BLOCKS, ENDED, ENTERED, INSIDE, KEYS, SLOT, TASKS, add, count, increment},
     provenance,
     task::{Probe, Reader, follow},
 };
@@ -15,7 +15,8 @@ use aya_ebpf::{
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
-use seccast_common::{Stat, event, phase, slot_flag};
+use core::ptr::{read_volatile, write_volatile};
+use seccast_common::{BLOCK, Ended, Entered, PHASES, Stat, event, phase, slot_flag};
 
 /// What a recorded process forks has its phase.
 #[raw_tracepoint(tracepoint = "sched_process_fork")]
@@ -43,6 +44,10 @@ fn process_fork(ctx: RawTracePointContext) -> i32 {
     if tgid != parent {
         // SAFETY: an entry of the map; its process is the one that forks.
         let process = unsafe { *process };
+        if let Some(line) = ENTERED.get_ptr_mut(process.entry) {
+            // SAFETY: an entry of the map.
+            unsafe { increment(&raw mut (*line).processes) };
+        }
         if TASKS.insert(tgid, process, BPF_ANY as u64).is_err() {
             count(Stat::NoPhase);
         }
@@ -111,6 +116,7 @@ fn in_execve(old: u64) {
 fn start(process: &mut seccast_common::Process, task: *const u8) {
     // SAFETY: the offset comes from BTF.
     process.filters = unsafe { Probe::field(task, globals::TASK_FILTERS.get()) };
+    let block = process.slot * PHASES + process.phase;
     if let Some(slot) = SLOT.get_ptr_mut(process.slot) {
         // SAFETY: an entry of an array. Two execs at once in one slot may share a block: both are starts.
         unsafe {
@@ -132,13 +138,61 @@ fn start(process: &mut seccast_common::Process, task: *const u8) {
         }
     }
     if process.entry != 0 {
-        let _ = ENTERED.remove(process.entry);
+        if let Some(line) = ENTERED.get_ptr(process.entry) {
+            join_line(line, block);
+            let _ = ENTERED.remove(process.entry);
+        }
         process.entry = 0;
     }
     // SAFETY: the helper has no precondition.
     if let Some(cgroup) = KEYS.get_ptr_mut(unsafe { bpf_get_current_cgroup_id() }) {
         // SAFETY: entries of KEYS are never removed while their slot is recorded.
         unsafe { (*cgroup).started = 1 };
+    }
+}
+
+/// A process of a line ends. With the last one the line has ended without executing anything: its calls go to a block that
+/// all such lines share.
+#[inline(always)]
+fn end_of_line(entry: u64) {
+    let Some(line) = ENTERED.get_ptr_mut(entry) else {
+        return;
+    };
+    // SAFETY: an entry of the map. Two last processes at once may both see zero: everything here can be done twice.
+    unsafe {
+        add(&raw mut (*line).processes, u64::MAX);
+        if read_volatile(&raw const (*line).processes) != 0 {
+            return;
+        }
+        let ended = Ended {
+            slot: (*line).slot,
+            pid: (*line).pid,
+            comm: (*line).comm,
+        };
+        join_line(line, ended.slot * PHASES + phase::UNDECIDED);
+        if ENDED.insert(entry, ended, BPF_ANY as u64).is_err() {
+            count(Stat::EnteredFull);
+        }
+    }
+    let _ = ENTERED.remove(entry);
+}
+
+/// A line's calls join a block.
+#[inline(always)]
+fn join_line(line: *const Entered, block: u32) {
+    let Some(bytes) = BLOCKS.get_ptr_mut(block) else {
+        return;
+    };
+    // SAFETY: both have BLOCK bytes. Byte by byte: another CPU that sets a neighbour loses nothing.
+    unsafe {
+        let from = (&raw const (*line).calls).cast::<u8>();
+        let to = bytes.cast::<u8>();
+        let mut at = 0;
+        while at < BLOCK {
+            let seen = read_volatile(to.add(at)) | read_volatile(from.add(at));
+            write_volatile(to.add(at), seen);
+            at += 1;
+        }
     }
 }
 
@@ -207,6 +261,8 @@ fn process_exit(_ctx: RawTracePointContext) -> i32 {
         )
     };
     if live == 0 {
+        // SAFETY: an entry of the map, of the current process.
+        end_of_line(unsafe { (*process).entry });
         let _ = TASKS.remove(tgid);
         #[cfg(feature = "log")]
         aya_log_ebpf::debug!(&_ctx, "exit: process {}", tgid);

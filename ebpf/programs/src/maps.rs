@@ -8,7 +8,7 @@ use aya_ebpf::{
 use core::arch::asm;
 use seccast_common::{
     ARGUMENT_RULES, ArgumentCall, ArgumentKey, ArgumentRule, BLOCK, Cgroup, Counted, DeniedKey,
-    Entered, PHASES, Process, SLOTS, Slot, Stat, UnknownKey,
+    Ended, Entered, PHASES, Process, SLOTS, Slot, Stat, UnknownKey,
 };
 
 /// Recorded cgroups, by cgroup id.
@@ -23,9 +23,17 @@ pub(crate) static IGNORED: LruHashMap<u64, u64, 4096> = LruHashMap::new();
 #[btf_map]
 pub(crate) static TASKS: HashMap<u32, Process, 32768> = HashMap::new();
 
-/// Processes that entered from outside and have executed nothing yet.
+/// Processes that entered from outside, until somebody of their line executes something.
 #[btf_map]
-pub(crate) static ENTERED: HashMap<u64, Entered, 4096> = HashMap::new();
+pub(crate) static ENTERED: HashMap<u64, Entered, 512> = HashMap::new();
+
+/// Lines that ended without that.
+#[btf_map]
+pub(crate) static ENDED: HashMap<u64, Ended, 4096> = HashMap::new();
+
+/// A new value of `ENTERED`, too large for the stack: its calls are always zero.
+#[btf_map]
+pub(crate) static ENTERING: PerCpuArray<Entered, 1> = PerCpuArray::new();
 
 /// One a recording.
 #[btf_map]
@@ -108,5 +116,17 @@ pub(crate) fn count(stat: Stat) {
 #[inline(always)]
 pub(crate) unsafe fn increment(word: *mut u64) {
     // SAFETY: promised by the caller.
-    unsafe { asm!("lock *(u64 *)({word} + 0) += {one}", word = in(reg) word, one = in(reg) 1u64) };
+    unsafe { add(word, 1) };
+}
+
+/// The same with any number, which wraps.
+///
+/// # Safety
+/// `word` points into a map.
+#[inline(always)]
+pub(crate) unsafe fn add(word: *mut u64, number: u64) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        asm!("lock *(u64 *)({word} + 0) += {number}", word = in(reg) word, number = in(reg) number)
+    };
 }

@@ -5,7 +5,9 @@
 
 use crate::{
     arguments, cgroups, globals,
-    maps::{BLOCKS, EEXIST, ENTERED, GENERATION, IGNORED, KEYS, SLOT, TASKS, UNKNOWN, count},
+    maps::{
+        BLOCKS, EEXIST, ENTERED, ENTERING, GENERATION, IGNORED, KEYS, SLOT, TASKS, UNKNOWN, count,
+    },
     provenance,
     task::{Direct, Probe, Reader},
 };
@@ -20,14 +22,16 @@ use aya_ebpf::{
 };
 use core::ptr::{read_volatile, write_volatile};
 use seccast_common::{
-    Counted, Entered, NO_SLOT, NUMBERS, PHASES, Process, SEEN, SEEN_ARGUMENTS, Stat, UNSEEN,
-    UnknownKey, abi, phase, position, slot_flag,
+    Counted, NO_SLOT, NUMBERS, PHASES, Process, SEEN, SEEN_ARGUMENTS, Stat, UNSEEN, UnknownKey,
+    abi, phase, position, slot_flag,
 };
 
 /// CPUs with a cache entry; others take the slow path.
 const CPUS: usize = 256;
 /// No block: the caller is not recorded.
 const NO_BLOCK: u32 = u32::MAX;
+/// The block of the caller's line in `ENTERED`.
+const LINE: u32 = u32::MAX - 1;
 /// TS_COMPAT of arch/x86/include/asm/thread_info.h.
 const TS_COMPAT: u32 = 2;
 /// __X32_SYSCALL_BIT of arch/x86/include/uapi/asm/unistd.h.
@@ -159,12 +163,17 @@ fn resolve(generation: u64) -> u32 {
         return NO_BLOCK;
     }
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let phase = match TASKS.get_ptr(tgid) {
+    let (phase, entry) = match TASKS.get_ptr(tgid) {
         // SAFETY: an entry of the map, removed only when the process is gone.
-        Some(process) if unsafe { (*process).slot } == slot => unsafe { (*process).phase },
+        Some(process) if unsafe { (*process).slot } == slot => unsafe {
+            ((*process).phase, (*process).entry)
+        },
         Some(_) => enter(slot, started != 0, tgid, BPF_ANY),
         None => enter(slot, started != 0, tgid, BPF_NOEXIST),
     };
+    if phase <= phase::ENTER && ENTERED.get_ptr(entry).is_some() {
+        return LINE;
+    }
     if started == 0 && phase >= phase::EXEC {
         // Moved here with its phase: whoever enters now comes after the start.
         // SAFETY: as above.
@@ -173,9 +182,9 @@ fn resolve(generation: u64) -> u32 {
     slot * PHASES + phase
 }
 
-/// A process from outside: its phase.
+/// A process from outside: its phase and its line.
 #[inline(always)]
-fn enter(slot: u32, started: bool, tgid: u32, flags_of_insert: u32) -> u32 {
+fn enter(slot: u32, started: bool, tgid: u32, flags_of_insert: u32) -> (u32, u64) {
     // SAFETY: entries of an array are never freed.
     let flags = SLOT
         .get_ptr(slot)
@@ -195,15 +204,7 @@ fn enter(slot: u32, started: bool, tgid: u32, flags_of_insert: u32) -> u32 {
     if process.phase <= phase::ENTER {
         // SAFETY: the helper has no precondition.
         process.entry = (unsafe { bpf_ktime_get_ns() } << 16) ^ u64::from(tgid);
-        let entered = Entered {
-            slot,
-            pid: tgid,
-            comm: bpf_get_current_comm().unwrap_or_default(),
-        };
-        if ENTERED
-            .insert(process.entry, entered, BPF_ANY as u64)
-            .is_err()
-        {
+        if !add_line(process.entry, slot, tgid) {
             count(Stat::EnteredFull);
         }
     }
@@ -212,13 +213,39 @@ fn enter(slot: u32, started: bool, tgid: u32, flags_of_insert: u32) -> u32 {
         // Another thread of the process was first: its entry is the one.
         Err(EEXIST) => {
             let _ = ENTERED.remove(process.entry);
+            process.entry = 0;
+            if let Some(first) = TASKS.get_ptr(tgid) {
+                // SAFETY: an entry of the map, of the current process.
+                process.entry = unsafe { (*first).entry };
+            }
         }
         Err(_) => {
             count(Stat::NoPhase);
-            return phase::START;
+            return (phase::START, 0);
         }
     }
-    process.phase
+    (process.phase, process.entry)
+}
+
+#[inline(always)]
+#[allow(
+    clippy::needless_borrows_for_generic_args,
+    reason = "by value it would be copied to the stack, which it does not fit"
+)]
+fn add_line(entry: u64, slot: u32, tgid: u32) -> bool {
+    let Some(entering) = ENTERING.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: this CPU's own value; the map copies it.
+    unsafe {
+        (*entering).slot = slot;
+        (*entering).pid = tgid;
+        (*entering).comm = bpf_get_current_comm().unwrap_or_default();
+        (*entering).processes = 1;
+        ENTERED
+            .insert(entry, &*entering, BPF_NOEXIST as u64)
+            .is_ok()
+    }
 }
 
 /// Sets the byte of a number.
@@ -234,35 +261,75 @@ fn mark<R: Reader>(block: u32, task: *const u8, regs: u64, nr: u64) -> i32 {
         } else {
             (abi, nr)
         };
+    if block == LINE {
+        return mark_line(abi, nr, regs);
+    }
     if nr >= NUMBERS as u64 {
         return unknown(block, abi, nr);
     }
     let Some(bytes) = BLOCKS.get_ptr_mut(block) else {
         return 0;
     };
-    let at = position(abi, nr as u32);
+    see(bytes.cast(), block, block % PHASES, abi, nr as u32, regs)
+}
+
+/// The same for a process that entered and of whose line nobody has executed anything: off the hot path, since it is the
+/// runtime for some milliseconds, or undecided.
+#[inline(never)]
+fn mark_line(abi: u32, nr: u64, regs: u64) -> i32 {
+    let Some(process) = TASKS.get_ptr((bpf_get_current_pid_tgid() >> 32) as u32) else {
+        return 0;
+    };
+    // SAFETY: an entry of the map, of the current process.
+    let (block, entry) = unsafe {
+        (
+            (*process).slot * PHASES + (*process).phase,
+            (*process).entry,
+        )
+    };
+    if nr >= NUMBERS as u64 {
+        return unknown(block, abi, nr);
+    }
+    if let Some(line) = ENTERED.get_ptr_mut(entry) {
+        // SAFETY: an entry of the map; if its line executes something at this instant, the byte may come too late for the
+        // runtime's block, which no profile holds.
+        let bytes = unsafe { (&raw mut (*line).calls).cast() };
+        return see(bytes, block, phase::UNDECIDED, abi, nr as u32, regs);
+    }
+    // Decided since this was cached: the runtime's.
+    let Some(bytes) = BLOCKS.get_ptr_mut(block) else {
+        return 0;
+    };
+    see(bytes.cast(), block, block % PHASES, abi, nr as u32, regs)
+}
+
+/// A call with a number in range.
+#[inline(always)]
+fn see(bytes: *mut u8, block: u32, phase: u32, abi: u32, nr: u32, regs: u64) -> i32 {
+    let at = position(abi, nr);
     // SAFETY: `at` is masked to the block. A plain store: no other number shares the byte.
     unsafe {
-        let byte = bytes.cast::<u8>().add(at);
-        let mut seen = read_volatile(byte);
+        let byte = bytes.add(at);
+        let seen = read_volatile(byte);
         if seen == SEEN {
             return 0;
         }
         if seen == UNSEEN {
-            seen = arguments::seen(at);
-            write_volatile(byte, seen);
-            provenance::sighting(
-                block / PHASES,
-                block % PHASES,
-                abi,
-                nr as u32,
-                regs as *const u8,
-            );
+            write_volatile(byte, arguments::seen(at));
+            return first(block, phase, abi, nr, regs);
         }
         if seen == SEEN_ARGUMENTS {
-            arguments::take(block, abi, nr as u32, at, regs as *const u8);
+            arguments::take(block, abi, nr, at, regs as *const u8);
         }
     }
+    0
+}
+
+/// A number's first call in a block: a function of its own, since it happens once.
+#[inline(never)]
+fn first(block: u32, phase: u32, abi: u32, nr: u32, regs: u64) -> i32 {
+    provenance::sighting(block / PHASES, phase, abi, nr, regs as *const u8);
+    arguments::take(block, abi, nr, position(abi, nr), regs as *const u8);
     0
 }
 
@@ -281,7 +348,7 @@ pub(crate) fn abi<R: Reader>(task: *const u8, regs: u64) -> u32 {
 }
 
 /// A number out of range: counted, with its first caller.
-#[inline(always)]
+#[inline(never)]
 fn unknown(block: u32, abi: u32, nr: u64) -> i32 {
     let key = UnknownKey {
         nr,

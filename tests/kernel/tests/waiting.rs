@@ -75,6 +75,7 @@ mod root {
             command.stderr(fs::File::create(work.path().join("err")).unwrap());
             command.stdin(std::process::Stdio::null()).status().unwrap()
         };
+        run(&["delete", "-f", "made"]);
         assert!(run(&["create", "made"]).success());
         let running = Record::new(["--container", "made", "--wait=60s"]).start();
         assert!(run(&["start", "made"]).success());
@@ -84,6 +85,27 @@ mod root {
         let app = names(&recorded, Phase::App);
         assert!(app.contains("umask") && app.contains("execve"), "{app:?}");
         assert!(!app.contains("pivot_root"), "{app:?}");
+    }
+
+    /// The recorder may be late: what it needs to know is kept by the kernel.
+    #[test]
+    fn a_container_that_came_and_went_while_the_recorder_slept_is_found() {
+        let Some(_serial) = kernel() else { return };
+        let running = Record::new(["--container", "passing", "--wait=60s"]).start();
+        process::signal(running.pid(), libc::SIGSTOP).unwrap();
+        let bundle = busybox(&["/bin/sh", "-c", "umask 022"]);
+        let mut container = Container::new("passing", &bundle, &Runtime::runc().unwrap()).unwrap();
+        assert!(
+            container.run(PATIENCE).unwrap().success(),
+            "{}",
+            container.log()
+        );
+        drop(container);
+        process::signal(running.pid(), libc::SIGCONT).unwrap();
+        let recorded = running.end(PATIENCE);
+        recorded.complete();
+        assert!(names(&recorded, Phase::App).contains("umask"));
+        assert!(!names(&recorded, Phase::App).contains("pivot_root"));
     }
 
     /// What a createContainer hook executes is the hook.

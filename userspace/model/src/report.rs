@@ -174,8 +174,8 @@ pub enum Incomplete {
         recordings: Vec<String>,
         /// How many.
         count: u64,
-        /// The names of some.
-        comms: BTreeSet<String>,
+        /// Names and process ids of some of them.
+        processes: BTreeSet<(String, u32)>,
     },
 }
 
@@ -207,14 +207,16 @@ impl fmt::Display for Incomplete {
                 nanoseconds / 1_000_000_000,
                 nanoseconds / 1_000_000 % 1000
             ),
-            Self::UndecidedEntered { count, comms, .. } => {
-                let names: Vec<String> = comms
+            Self::UndecidedEntered {
+                count, processes, ..
+            } => {
+                let names: Vec<String> = processes
                     .iter()
-                    .map(|comm| comm.escape_debug().to_string())
+                    .map(|(comm, pid)| format!("{} ({pid})", comm.escape_debug()))
                     .collect();
                 write!(
                     f,
-                    "{count} processes entered and never executed a program ({})",
+                    "{count} entered and never executed a program: {}",
                     names.join(", ")
                 )
             }

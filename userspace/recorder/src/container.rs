@@ -4,7 +4,7 @@ use crate::{
     cgroup::{Cgroup, Hierarchy},
     kernel::SlotId,
     near, proc,
-    recorder::{News, Recorder, RecorderError, Recording},
+    recorder::{Made, News, Recorder, RecorderError, Recording},
     runtime::{
         bundle::Bundle,
         runc::{self, State},
@@ -271,8 +271,7 @@ impl Waiting {
             match item {
                 News::Made(made) => {
                     let mut candidate = Candidate::new(made.path.clone());
-                    candidate.evidence =
-                        runc::starts(made.creator, &self.name.name).map(Evidence::Runtime);
+                    candidate.evidence = self.made_by_its_runtime(made);
                     self.candidates.insert(made.id, candidate);
                 }
                 News::Call { slot, pid, .. } | News::Executed { slot, pid, .. } => {
@@ -293,6 +292,17 @@ impl Waiting {
             return Ok(None);
         };
         self.finish(recorder, id).map(Some)
+    }
+
+    /// The command line is the kernel's; the process may be gone. Where it lives, it must not be a container's.
+    fn made_by_its_runtime(&self, made: &Made) -> Option<Evidence> {
+        let name = &self.name.name;
+        if proc::command_line(made.creator).is_some() && !proc::in_own_pid_namespace(made.creator) {
+            return None;
+        }
+        runc::starts_by(made.creator, &made.command_line, name)
+            .or_else(|| runc::starts(made.creator, name))
+            .map(Evidence::Runtime)
     }
 
     /// A cgroup whose announcement was lost with a full ring is found by its inode; if it is gone, it has no path.

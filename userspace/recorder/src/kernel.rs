@@ -10,7 +10,7 @@ use aya::{
 };
 use seccast_common::{
     self as common, ArgumentCall, ArgumentKey, ArgumentRule, BLOCK, Blocked, Counted, DeniedKey,
-    Entered, PHASES, Process, Sighting, Slot, Stat, Text, UnknownKey, event,
+    Ended, Entered, Made, PHASES, Process, Sighting, Slot, Stat, Text, UnknownKey, event,
 };
 use std::{
     collections::BTreeMap,
@@ -101,14 +101,14 @@ struct Value<T>(T);
 unsafe impl<T: Copy + 'static> Pod for Value<T> {}
 
 /// One message of the ring buffer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Event {
     /// A number's first call.
     Sighting(Sighting),
     /// A program was executed.
     Exec(Text),
     /// A cgroup was made.
-    Mkdir(Text),
+    Mkdir(Box<Made>),
 }
 
 /// Index of a slot.
@@ -123,6 +123,7 @@ pub struct Kernel {
     keys: HashMap<MapData, u64, Value<common::Cgroup>>,
     tasks: HashMap<MapData, u32, Value<Process>>,
     entered: HashMap<MapData, u64, Value<Entered>>,
+    ended: HashMap<MapData, u64, Value<Ended>>,
     slots: Array<MapData, Value<Slot>>,
     free: Queue<MapData, u32>,
     blocks: Array<MapData, Value<[u8; BLOCK]>>,
@@ -155,6 +156,9 @@ const OFFSETS: &[(&str, &str, &[&str])] = &[
     ("TASK_TGID", "task_struct", &["tgid"]),
     ("TASK_COMM", "task_struct", &["comm"]),
     ("TASK_SIGNAL", "task_struct", &["signal"]),
+    ("TASK_MM", "task_struct", &["mm"]),
+    ("MM_ARG_START", "mm_struct", &["arg_start"]),
+    ("MM_ARG_END", "mm_struct", &["arg_end"]),
     (
         "TASK_FILTERS",
         "task_struct",
@@ -240,6 +244,7 @@ impl Kernel {
             keys: take(&mut ebpf, "KEYS")?,
             tasks: take(&mut ebpf, "TASKS")?,
             entered: take(&mut ebpf, "ENTERED")?,
+            ended: take(&mut ebpf, "ENDED")?,
             slots: take(&mut ebpf, "SLOT")?,
             free: take(&mut ebpf, "FREE")?,
             blocks: take(&mut ebpf, "BLOCKS")?,
@@ -466,6 +471,7 @@ impl Kernel {
         purge(&mut self.args, |key, _| key.0.call.slot == slot.0);
         purge(&mut self.arg_counts, |key, _| key.0.slot == slot.0);
         purge(&mut self.entered, |_, value| value.0.slot == slot.0);
+        purge(&mut self.ended, |_, value| value.0.slot == slot.0);
         Ok(())
     }
 
@@ -658,6 +664,17 @@ impl Kernel {
             .collect()
     }
 
+    /// Lines that ended without executing anything; their calls are in the block of [`common::phase::UNDECIDED`].
+    #[must_use]
+    pub fn ended(&self, slot: SlotId) -> Vec<Ended> {
+        self.ended
+            .iter()
+            .flatten()
+            .map(|(_, value)| value.0)
+            .filter(|ended| ended.slot == slot.0)
+            .collect()
+    }
+
     /// A counter, summed over CPUs.
     ///
     /// # Errors
@@ -728,7 +745,9 @@ impl Kernel {
                     return Some(Event::Sighting(value(bytes)));
                 }
                 event::EXEC if fits(size_of::<Text>()) => return Some(Event::Exec(value(bytes))),
-                event::MKDIR if fits(size_of::<Text>()) => return Some(Event::Mkdir(value(bytes))),
+                event::MKDIR if fits(size_of::<Made>()) => {
+                    return Some(Event::Mkdir(Box::new(value(bytes))));
+                }
                 _ => {}
             }
         }

@@ -10,13 +10,19 @@ use std::{
 /// Command line of a process.
 #[must_use]
 pub fn command_line(pid: u32) -> Option<Vec<String>> {
-    let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let arguments = split_arguments(&fs::read(format!("/proc/{pid}/cmdline")).ok()?);
+    (!arguments.is_empty()).then_some(arguments)
+}
+
+/// Arguments that each end with a zero.
+#[must_use]
+pub fn split_arguments(bytes: &[u8]) -> Vec<String> {
     let mut arguments: Vec<_> = bytes
         .split(|byte| *byte == 0)
         .map(|text| String::from_utf8_lossy(text).into_owned())
         .collect();
     arguments.pop();
-    (!arguments.is_empty()).then_some(arguments)
+    arguments
 }
 
 /// The task's name.

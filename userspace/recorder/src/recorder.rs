@@ -9,8 +9,8 @@ use crate::{
     runtime::bundle::Bundle,
 };
 use seccast_common::{
-    self as common, ARGUMENT_VALUES, ArgumentRule, Counted, NUMBERS, Process, Stat, abi, phase,
-    position, slot_flag,
+    self as common, ARGUMENT_VALUES, ArgumentRule, BLOCK, Counted, NUMBERS, Process, Stat, abi,
+    phase, position, slot_flag,
 };
 use seccast_model::{
     arch::Arch,
@@ -98,8 +98,10 @@ pub struct Made {
     pub id: u64,
     /// Path below the cgroup2 mount.
     pub path: String,
-    /// Who made it; 0 if it was there before.
+    /// Who made it.
     pub creator: u32,
+    /// Its command line, as the kernel saw it then; empty where it was too long.
+    pub command_line: Vec<String>,
 }
 
 /// Something new for whoever shows progress.
@@ -471,11 +473,21 @@ impl Recorder {
                     pid: exec.pid,
                 }
             }
-            Event::Mkdir(made) => News::Made(Made {
-                id: made.cgroup,
-                path: text(&made.text),
-                creator: made.pid,
-            }),
+            Event::Mkdir(made) => {
+                let kept = usize::try_from(made.length).unwrap_or(usize::MAX);
+                let cut = kept > made.arguments.len();
+                let line = &made.arguments[..kept.min(made.arguments.len())];
+                News::Made(Made {
+                    id: made.cgroup,
+                    path: text(&made.path),
+                    creator: made.pid,
+                    command_line: if cut {
+                        Vec::new()
+                    } else {
+                        proc::split_arguments(line)
+                    },
+                })
+            }
         }
     }
 
@@ -561,7 +573,10 @@ impl Recorder {
 
     fn losses_by_reason(&self) -> Result<BTreeMap<String, u64>, RecorderError> {
         let mut losses = BTreeMap::new();
-        for stat in Stat::ALL.into_iter().filter(|stat| *stat != Stat::RingFull) {
+        for stat in Stat::ALL
+            .into_iter()
+            .filter(|stat| !EXPLANATIONS.contains(stat))
+        {
             losses.insert(stat.name().to_owned(), self.kernel.stat(stat)?);
         }
         losses.insert("recursion".to_owned(), self.kernel.recursion_misses());
@@ -576,51 +591,48 @@ impl Recorder {
         observation: &mut Observation,
     ) -> Result<(), RecorderError> {
         let entered = self.kernel.entered(slot);
-        observation.entered_count += entered.len() as u64;
-        let names = entered.iter().map(|process| EnteredProcess {
-            pid: process.pid,
-            comm: text(&process.comm),
+        let ended = self.kernel.ended(slot);
+        let who: Vec<_> = entered
+            .iter()
+            .map(|line| (line.pid, text(&line.comm)))
+            .chain(ended.iter().map(|line| (line.pid, text(&line.comm))))
+            .collect();
+        observation.entered_count += who.len() as u64;
+        let names = who.iter().map(|(pid, comm)| EnteredProcess {
+            pid: *pid,
+            comm: comm.clone(),
             ..EnteredProcess::default()
         });
         observation.entered.extend(names.take(16));
-        let undecided = !entered.is_empty();
+        let undecided = !who.is_empty();
         let flags = self.kernel.slot(slot)?.flags;
         observation.filtered |= flags & slot_flag::FILTERED != 0;
         observation.own_filter |= flags & slot_flag::OWN_FILTER != 0;
 
         for block in 0..common::PHASES {
             let bytes = self.kernel.block(slot, block)?;
-            let phase = self.phase(recording, slot, block, undecided);
-            for row in [abi::NATIVE, abi::COMPAT, abi::X32] {
-                let Some(arch) = self.abi(row) else { continue };
-                for nr in (0..NUMBERS as u32).filter(|nr| bytes[position(row, *nr)] != 0) {
-                    let first = self
-                        .firsts
-                        .get(&(slot.0, block, row, nr))
-                        .map(|first| self.sighting(recording, first))
-                        .unwrap_or_default();
-                    match syscall::name(arch, nr) {
-                        Some(name) => {
-                            let seen = observation
-                                .calls
-                                .entry((arch, phase))
-                                .or_default()
-                                .entry(name.to_owned())
-                                .or_insert_with(|| first.clone());
-                            if earlier(&first, seen) {
-                                *seen = first;
-                            }
-                        }
-                        None => observation.unknown.push(UnknownNr {
-                            arch,
-                            phase,
-                            nr: i64::from(nr),
-                            count: None,
-                            first,
-                        }),
-                    }
-                }
-            }
+            let phase = self.phase(recording, slot, block, false);
+            // What a line called before it was decided was explained as undecided.
+            let also = (block <= phase::ENTER).then_some(phase::UNDECIDED);
+            self.observe_block(recording, &bytes, phase, observation, |row, nr| {
+                let first = |block| self.firsts.get(&(slot.0, block, row, nr));
+                first(block).or_else(|| first(also?))
+            });
+        }
+        for line in &entered {
+            self.observe_block(
+                recording,
+                &line.calls,
+                Phase::Entered,
+                observation,
+                |row, nr| {
+                    let first = self.firsts.get(&(slot.0, phase::UNDECIDED, row, nr))?;
+                    // Another line may have been the first to call it.
+                    who.iter()
+                        .any(|(pid, _)| *pid == first.pid)
+                        .then_some(first)
+                },
+            );
         }
         self.observe_arguments(recording, slot, undecided, observation);
         for (key, counted) in self.kernel.unknown(slot) {
@@ -669,6 +681,45 @@ impl Recorder {
         Ok(())
     }
 
+    /// The calls of one block.
+    fn observe_block<'a>(
+        &self,
+        recording: &Recording,
+        bytes: &[u8; BLOCK],
+        phase: Phase,
+        observation: &mut Observation,
+        first: impl Fn(u32, u32) -> Option<&'a First>,
+    ) {
+        for row in [abi::NATIVE, abi::COMPAT, abi::X32] {
+            let Some(arch) = self.abi(row) else { continue };
+            for nr in (0..NUMBERS as u32).filter(|nr| bytes[position(row, *nr)] != 0) {
+                let first = first(row, nr)
+                    .map(|first| self.sighting(recording, first))
+                    .unwrap_or_default();
+                match syscall::name(arch, nr) {
+                    Some(name) => {
+                        let seen = observation
+                            .calls
+                            .entry((arch, phase))
+                            .or_default()
+                            .entry(name.to_owned())
+                            .or_insert_with(|| first.clone());
+                        if earlier(&first, seen) {
+                            *seen = first;
+                        }
+                    }
+                    None => observation.unknown.push(UnknownNr {
+                        arch,
+                        phase,
+                        nr: i64::from(nr),
+                        count: None,
+                        first,
+                    }),
+                }
+            }
+        }
+    }
+
     /// The values of recorded arguments, beside the calls that they belong to.
     fn observe_arguments(
         &self,
@@ -705,12 +756,14 @@ impl Recorder {
         }
     }
 
-    /// What a block's calls are to a profile.
+    /// What a block's calls are to a profile. `undecided`: numbers and values that are kept by slot and phase only may be
+    /// those of a process that entered.
     fn phase(&self, recording: &Recording, slot: SlotId, block: u32, undecided: bool) -> Phase {
         match block {
             phase::RUNTIME | phase::ENTER if undecided => Phase::Entered,
             phase::RUNTIME | phase::ENTER => Phase::Runtime,
             phase::EXEC => Phase::Exec,
+            phase::UNDECIDED => Phase::Entered,
             start => {
                 let hook = self.is_hook(recording, slot, start);
                 if hook { Phase::Hook } else { Phase::App }

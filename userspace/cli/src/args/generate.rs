@@ -28,6 +28,9 @@ pub struct GenerateArgs {
     /// Exit 0 although the observations are incomplete
     #[arg(long)]
     pub allow_incomplete: bool,
+    /// What processes count as that entered a target and executed nothing, where the recording did not say
+    #[arg(long, value_enum, value_name = "PHASE")]
+    pub entered: Option<EnteredArg>,
     /// How the profile is made
     #[command(flatten)]
     pub policy: PolicyArgs,
@@ -72,4 +75,13 @@ pub enum RuntimeArg {
     Crun,
     /// Either
     Any,
+}
+
+/// What entered without executing anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EnteredArg {
+    /// The application: its calls are in the profile
+    App,
+    /// The runtime: they are not
+    Runtime,
 }

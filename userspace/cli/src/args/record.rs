@@ -1,7 +1,7 @@
 //! `seccast record`.
 
-use super::generate::PolicyArgs;
-use clap::{ArgGroup, Args, ValueEnum};
+use super::generate::{EnteredArg, PolicyArgs};
+use clap::{ArgGroup, Args};
 use seccast_recorder::command::User;
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
@@ -108,15 +108,6 @@ impl FromStr for Until {
                 .map_err(|error| format!("{error}; or `exit`, or `quiet=30s`")),
         }
     }
-}
-
-/// What entered without executing anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum EnteredArg {
-    /// The application: its calls are in the profile
-    App,
-    /// The runtime: they are not
-    Runtime,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -1,7 +1,7 @@
 //! `seccast generate`: observations to a profile.
 
 use crate::{
-    args::generate::{GenerateArgs, PolicyArgs, RuntimeArg},
+    args::generate::{EnteredArg, GenerateArgs, PolicyArgs, RuntimeArg},
     exit::Exit,
     output::{
         self,
@@ -11,7 +11,7 @@ use crate::{
 use anyhow::Context as _;
 use seccast_model::{
     Diagnostic, Generated, Observation, Policy, Runtime, Severity, audit_profile, defaults,
-    generate,
+    generate, observation::EnteredAs,
 };
 use std::{fs::File, io::Read as _, path::Path};
 
@@ -25,11 +25,16 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<Exit> {
         destination.write(&audit_profile().to_oci_json())?;
         return Ok(Exit::Done);
     }
-    let observations = args
+    let mut observations = args
         .observations
         .iter()
         .map(|path| read(path))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    for observation in &mut observations {
+        if observation.entered_as.is_none() && observation.entered_count > 0 {
+            observation.entered_as = args.entered.map(EnteredAs::from);
+        }
+    }
     let complete = write_profile(&observations, &args.policy, &destination, args.quiet)?;
     Ok(if complete || args.allow_incomplete {
         Exit::Done
@@ -111,6 +116,15 @@ pub fn say(diagnostics: &[Diagnostic], quiet: bool) {
             && diagnostic.severity >= Severity::Warning
         {
             output::note(&format!("   hint: {advice}"));
+        }
+    }
+}
+
+impl From<EnteredArg> for EnteredAs {
+    fn from(arg: EnteredArg) -> Self {
+        match arg {
+            EnteredArg::App => Self::App,
+            EnteredArg::Runtime => Self::Runtime,
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use super::generate::{say, write_profile};
 use crate::{
-    args::record::{EnteredArg, RecordArgs, Until},
+    args::{
+        generate::EnteredArg,
+        record::{RecordArgs, Until},
+    },
     exit::{Exit, Failed},
     output::{
         self,
@@ -249,10 +252,7 @@ fn alone(pid: u32, cgroup: &Cgroup) -> Result<(), RecorderError> {
 }
 
 fn entered_as(args: &RecordArgs) -> Option<EnteredAs> {
-    args.entered.map(|entered| match entered {
-        EnteredArg::App => EnteredAs::App,
-        EnteredArg::Runtime => EnteredAs::Runtime,
-    })
+    args.entered.map(EnteredAs::from)
 }
 
 /// Where things go.
@@ -446,7 +446,7 @@ impl Run {
             Some(recording),
         ) = (item, recording)
             && recording.slots.contains(slot)
-            && (*phase >= 2 || self.args.entered == Some(EnteredArg::App))
+            && (!matches!(phase, 0 | 1 | 3) || self.args.entered == Some(EnteredArg::App))
         {
             self.progress.new_call(name, comm, *pid);
         }
@@ -624,7 +624,9 @@ impl Run {
                             observation.entered_count,
                             names.join(", ")
                         ),
-                        Some("record again with --entered app if they are the application"),
+                        Some(
+                            "say what they are: --entered app or --entered runtime, with record or with generate",
+                        ),
                     );
                 }
                 let path = observation
@@ -632,8 +634,15 @@ impl Run {
                     .cgroup_path
                     .as_deref()
                     .unwrap_or_default();
-                return Err(anyhow::Error::new(error)
-                    .context(format!("nothing was written of cgroup {path}")));
+                // What entered can be decided later, from the observation.
+                let mut what = format!("nothing was written of cgroup {path}");
+                if let (Some(destination), true) =
+                    (&self.outputs.observation, observation.entered_count > 0)
+                {
+                    destination.write(&observation.to_json())?;
+                    what = format!("of cgroup {path} only the observation was written");
+                }
+                return Err(anyhow::Error::new(error).context(what));
             }
         };
         if let Some(destination) = &self.outputs.observation {

@@ -123,7 +123,7 @@ pub(super) fn diagnose(inputs: &Inputs<'_>, report: &Report) -> Vec<Diagnostic> 
             ),
             Incomplete::UndecidedEntered { .. } => (
                 "SC0007",
-                "record again with `--entered app` or `--entered runtime`, whichever these processes are",
+                "say what these processes are, with `--entered app` or `--entered runtime` of `record` or `generate`",
             ),
         };
         find(code, Severity::Error, reason.to_string(), Some(advice));

@@ -104,10 +104,10 @@ impl<'a> Inputs<'a> {
                 count: undecided
                     .iter()
                     .fold(0, |sum, last| sum.saturating_add(number(last))),
-                comms: undecided
+                processes: undecided
                     .iter()
                     .flat_map(|last| &last.entered)
-                    .map(|process| process.comm.clone())
+                    .map(|process| (process.comm.clone(), process.pid))
                     .collect(),
             });
         }

@@ -161,10 +161,11 @@ fn incomplete(incomplete: &Incomplete) -> Value {
         Incomplete::UndecidedEntered {
             recordings,
             count,
-            comms,
+            processes,
         } => {
             value["count"] = json!(count);
-            value["comms"] = json!(comms);
+            let process = |(comm, pid): &(String, u32)| json!({ "comm": comm, "pid": pid });
+            value["processes"] = processes.iter().map(process).collect();
             value["recordings"] = json!(recordings);
         }
     }

@@ -87,11 +87,16 @@ pub fn names(root: &Path) -> Vec<String> {
 #[must_use]
 pub fn starts(pid: u32, name: &str) -> Option<Option<Bundle>> {
     let arguments = proc::command_line(pid)?;
-    if !proc::in_own_pid_namespace(pid) {
-        return None;
-    }
-    let folder = bundle_of(&arguments, name)?;
-    let folder = match folder {
+    proc::in_own_pid_namespace(pid)
+        .then(|| starts_by(pid, &arguments, name))
+        .flatten()
+}
+
+/// The same of a command line that the kernel has told. The process may be gone: then a bundle is found only where the
+/// line names its whole path.
+#[must_use]
+pub fn starts_by(pid: u32, arguments: &[String], name: &str) -> Option<Option<Bundle>> {
+    let folder = match bundle_of(arguments, name)? {
         Some(folder) if folder.is_absolute() => folder,
         folder => PathBuf::from(format!("/proc/{pid}/cwd")).join(folder.unwrap_or_default()),
     };
