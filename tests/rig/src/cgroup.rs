@@ -54,7 +54,7 @@ impl Mounts {
         self.unified.join(path.trim_start_matches('/'))
     }
 
-    /// Removes a group below [`PARENT`] with everything below it in every hierarchy, and [`PARENT`] when nothing is left in it.
+    /// Removes a group below [`PARENT`] with everything below it in every hierarchy.
     ///
     /// What lies between stays: a [`Scope`] is known by its inode, so no one else may remove it.
     /// Processes in the group must be gone or about to go; waits a little for them.
@@ -71,10 +71,18 @@ impl Mounts {
                 Duration::from_secs(5),
                 || Ok(remove_tree(&dir)),
             )?;
+        }
+        Ok(())
+    }
+}
+
+impl Mounts {
+    /// Removes [`PARENT`] in every hierarchy where nothing is left in it.
+    pub fn remove_parent(&self) {
+        for mount in std::iter::once(&self.unified).chain(&self.legacy) {
             // Fails while there are others.
             let _ = fs::remove_dir(mount.join(PARENT.trim_start_matches('/')));
         }
-        Ok(())
     }
 }
 

@@ -17,3 +17,13 @@ pub fn serial() -> Result<Serial> {
     lock.lock().context("cannot lock the rig")?;
     Ok(Serial { _lock: lock })
 }
+
+impl Drop for Serial {
+    /// Whoever holds the lock is alone: only now may the group go in which every other one lies. A container that ended
+    /// beside another that was starting took it away from under it.
+    fn drop(&mut self) {
+        if let Ok(mounts) = crate::cgroup::Mounts::read() {
+            mounts.remove_parent();
+        }
+    }
+}
