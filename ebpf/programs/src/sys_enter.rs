@@ -22,8 +22,8 @@ use aya_ebpf::{
 };
 use core::ptr::{read_volatile, write_volatile};
 use seccast_common::{
-    Counted, NO_SLOT, NUMBERS, PHASES, Process, SEEN, SEEN_ARGUMENTS, Stat, UNSEEN, UnknownKey,
-    abi, phase, position, slot_flag,
+    BLOCK, Counted, NO_SLOT, NUMBERS, PHASES, Process, SEEN, SEEN_ARGUMENTS, Stat, UNSEEN,
+    UnknownKey, abi, phase, position, slot_flag,
 };
 
 /// CPUs with a cache entry; others take the slow path.
@@ -306,7 +306,7 @@ fn mark_line(abi: u32, nr: u64, regs: u64) -> i32 {
 /// A call with a number in range.
 #[inline(always)]
 fn see(bytes: *mut u8, block: u32, phase: u32, abi: u32, nr: u32, regs: u64) -> i32 {
-    let at = position(abi, nr);
+    let at = bounded(position(abi, nr));
     // SAFETY: `at` is masked to the block. A plain store: no other number shares the byte.
     unsafe {
         let byte = bytes.add(at);
@@ -325,11 +325,28 @@ fn see(bytes: *mut u8, block: u32, phase: u32, abi: u32, nr: u32, regs: u64) -> 
     0
 }
 
+/// A place in a block. The compiler knows that it is one and leaves the mask out; verifiers before 6.3 do not know.
+#[inline(always)]
+fn bounded(at: usize) -> usize {
+    let mut at = at;
+    // SAFETY: no instruction: the value is as it was.
+    unsafe {
+        core::arch::asm!("/* {0} */", inout(reg) at, options(pure, nomem, nostack, preserves_flags));
+    }
+    at & (BLOCK - 1)
+}
+
 /// A number's first call in a block: a function of its own, since it happens once.
 #[inline(never)]
 fn first(block: u32, phase: u32, abi: u32, nr: u32, regs: u64) -> i32 {
     provenance::sighting(block / PHASES, phase, abi, nr, regs as *const u8);
-    arguments::take(block, abi, nr, position(abi, nr), regs as *const u8);
+    arguments::take(
+        block,
+        abi,
+        nr,
+        bounded(position(abi, nr)),
+        regs as *const u8,
+    );
     0
 }
 
