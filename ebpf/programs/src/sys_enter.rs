@@ -325,15 +325,15 @@ fn see(bytes: *mut u8, block: u32, phase: u32, abi: u32, nr: u32, regs: u64) -> 
     0
 }
 
-/// A place in a block. The compiler knows that it is one and leaves the mask out; verifiers before 6.3 do not know.
+/// A place in a block. The compiler may know that it is one and leave the mask out; the verifier of 6.1 does not know.
 #[inline(always)]
 fn bounded(at: usize) -> usize {
     let mut at = at;
-    // SAFETY: no instruction: the value is as it was.
+    // SAFETY: masks a register.
     unsafe {
-        core::arch::asm!("/* {0} */", inout(reg) at, options(pure, nomem, nostack, preserves_flags));
+        core::arch::asm!("{at} &= {mask}", at = inout(reg) at, mask = const BLOCK - 1, options(pure, nomem, nostack));
     }
-    at & (BLOCK - 1)
+    at
 }
 
 /// A number's first call in a block: a function of its own, since it happens once.
