@@ -19,9 +19,11 @@ use aya_ebpf::{
 use core::ffi::c_void;
 use seccast_common::{ARGUMENTS, Cgroup, LEVELS, Made, NO_SLOT, Stat, TEXT, event};
 
-/// A cgroup without an entry: gives it one there and then if it belongs to what is watched. True if it has one now.
-#[inline(always)]
-pub(crate) fn first_sight(id: u64) -> bool {
+/// A cgroup without an entry: gives it one there and then if it belongs to what is watched. 1 if it has one now, else 0.
+///
+/// A function of its own: its loop is verified once.
+#[inline(never)]
+pub(crate) fn first_sight(id: u64) -> u32 {
     let mut slot = NO_SLOT;
     let mut made = false;
     let mut level = 1;
@@ -44,18 +46,18 @@ pub(crate) fn first_sight(id: u64) -> bool {
         count(Stat::TooDeep);
     }
     if slot != NO_SLOT {
-        return adopt(id, slot);
+        return u32::from(adopt(id, slot));
     }
     // SAFETY: an entry of an array.
     let record_new = RECORD_NEW
         .get_ptr(0)
         .is_some_and(|flag| unsafe { *flag } != 0);
     if !made || !record_new {
-        return false;
+        return 0;
     }
     let Ok(Some(fresh)) = FREE.pop() else {
         count(Stat::SlotsFull);
-        return false;
+        return 0;
     };
     if !adopt(id, fresh)
         || KEYS
@@ -65,7 +67,7 @@ pub(crate) fn first_sight(id: u64) -> bool {
         // Another CPU was first: give it back.
         let _ = FREE.push(fresh, 0);
     }
-    KEYS.get_ptr(id).is_some()
+    u32::from(KEYS.get_ptr(id).is_some())
 }
 
 #[inline(always)]

@@ -44,28 +44,25 @@ pub(crate) fn sighting(slot: u32, phase: u32, abi: u32, nr: u32, regs: *const u8
         count(Stat::RingFull);
         return;
     };
-    let mut args = [0; 6];
-    let mut index = 0;
-    while index < 6 {
-        args[index as usize] = argument(regs, abi, index);
-        index += 1;
+    let at = entry.as_mut_ptr();
+    // SAFETY: `at` is a Sighting reserved in the ring; every field is written before it is submitted. Field by field, since
+    // the whole would be built on the stack first.
+    unsafe {
+        (*at).kind = event::SIGHTING;
+        (*at).slot = slot;
+        (*at).phase = phase;
+        (*at).abi = abi;
+        (*at).nr = nr;
+        (*at).pid = tgid;
+        (*at).time = bpf_ktime_get_ns();
+        (*at).image = TASKS.get_ptr(tgid).map_or(0, |process| (*process).image);
+        (*at).comm = bpf_get_current_comm().unwrap_or_default();
+        let mut index = 0;
+        while index < 6 {
+            (*at).args[index as usize] = argument(regs, abi, index);
+            index += 1;
+        }
     }
-    entry.write(Sighting {
-        kind: event::SIGHTING,
-        slot,
-        phase,
-        abi,
-        nr,
-        pid: tgid,
-        // SAFETY: the helper has no precondition.
-        time: unsafe { bpf_ktime_get_ns() },
-        // SAFETY: an entry of the map, removed only when the process is gone.
-        image: TASKS
-            .get_ptr(tgid)
-            .map_or(0, |process| unsafe { (*process).image }),
-        comm: bpf_get_current_comm().unwrap_or_default(),
-        args,
-    });
     entry.submit(0);
 }
 

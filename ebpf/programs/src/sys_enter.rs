@@ -61,7 +61,7 @@ const EMPTY: Cached = Cached {
 };
 
 #[unsafe(no_mangle)]
-static mut CACHE: [Cached; CPUS] = [EMPTY; CPUS];
+static mut CACHE: [Cached; CPUS + 1] = [EMPTY; CPUS + 1];
 
 /// Every call of the machine.
 #[btf_tracepoint(function = "sys_enter")]
@@ -78,14 +78,14 @@ fn sys_enter(ctx: BtfTracePointContext) -> i32 {
     };
     // SAFETY: the helper has no precondition.
     let cpu = unsafe { bpf_get_smp_processor_id() } as usize;
-    if cpu >= CPUS {
-        return mark::<Direct>(resolve(generation), task, ctx.arg(0), ctx.arg(1));
-    }
+    let at = if cpu < CPUS { cpu } else { CPUS };
     // SAFETY: one entry a CPU, and programs on one CPU do not run inside each other. Even if one ran between two stores of
-    // another, the entry could not hit wrongly: `start_time` is written first and `task` last, and both are compared.
+    // another, the entry could not hit wrongly: `start_time` is written first and `task` last, and both are compared. The
+    // last entry is that of all further CPUs and never hits.
     let block = unsafe {
-        let cached = (&raw mut CACHE).cast::<Cached>().add(cpu);
-        if read_volatile(&raw const (*cached).task) == task as u64
+        let cached = (&raw mut CACHE).cast::<Cached>().add(at);
+        if cpu < CPUS
+            && read_volatile(&raw const (*cached).task) == task as u64
             && read_volatile(&raw const (*cached).start_time) == start_time
             && read_volatile(&raw const (*cached).self_exec_id) == self_exec_id
             && read_volatile(&raw const (*cached).cgroups) == cgroups
@@ -146,7 +146,7 @@ fn resolve(generation: u64) -> u32 {
                     return NO_BLOCK;
                 }
             }
-            if !cgroups::first_sight(id) {
+            if cgroups::first_sight(id) == 0 {
                 // A failure costs the next call another walk, nothing else.
                 let _ = IGNORED.insert(id, generation, BPF_ANY as u64);
                 return NO_BLOCK;
