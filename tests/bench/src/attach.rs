@@ -5,10 +5,10 @@ use std::{path::Path, process::Command, time::Duration};
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    maps::HashMap,
+    maps::{Array, HashMap},
     programs::{BtfTracePoint, RawTracePoint},
 };
-use seccast_common::{PHASES, abi, position};
+use seccast_common::{PHASES, abi, position, slot_flag};
 use seccast_model::observation::Target;
 use seccast_recorder::{Recorder, Recording, cgroup::Cgroup, kernel};
 
@@ -133,6 +133,8 @@ impl Means {
             let keys = ebpf.map_mut("KEYS").context("it has no map KEYS")?;
             // The first slot, where something has started (`seccast_common::Cgroup`).
             HashMap::<_, u64, [u32; 2]>::try_from(keys)?.insert(cgroup.id, [0, 1], 0)?;
+            let slots = ebpf.map_mut("SLOT").context("it has no map SLOT")?;
+            Array::<_, [u32; 2]>::try_from(slots)?.set(0, [slot_flag::ALL_APP, 0], 0)?;
         }
         let program = ebpf.program_mut("sys_enter").context("it has no program")?;
         let program: &mut BtfTracePoint = program.try_into()?;
