@@ -16,7 +16,7 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use core::ptr::{read_volatile, write_volatile};
-use seccast_common::{BLOCK, Ended, Entered, PHASES, Stat, event, phase, slot_flag};
+use seccast_common::{BLOCK, Ended, PHASES, Stat, event, phase, slot_flag};
 
 /// What a recorded process forks has its phase.
 #[raw_tracepoint(tracepoint = "sched_process_fork")]
@@ -72,7 +72,7 @@ fn process_exec(ctx: RawTracePointContext) -> i32 {
     in_execve(ctx.arg(1));
     // SAFETY: an entry of the map; its process is the current one.
     let process = unsafe { &mut *process };
-    if process.phase <= phase::ENTER && again(task, filename) {
+    if process.phase <= phase::ENTER && again(task as u64, filename as u64) != 0 {
         return 0;
     }
     // SAFETY: the helper has no precondition.
@@ -138,8 +138,7 @@ fn start(process: &mut seccast_common::Process, task: *const u8) {
         }
     }
     if process.entry != 0 {
-        if let Some(line) = ENTERED.get_ptr(process.entry) {
-            join_line(line, block);
+        if join_line(process.entry, block) != 0 {
             let _ = ENTERED.remove(process.entry);
         }
         process.entry = 0;
@@ -169,7 +168,7 @@ fn end_of_line(entry: u64) {
             pid: (*line).pid,
             comm: (*line).comm,
         };
-        join_line(line, ended.slot * PHASES + phase::UNDECIDED);
+        join_line(entry, ended.slot * PHASES + phase::UNDECIDED);
         if ENDED.insert(entry, ended, BPF_ANY as u64).is_err() {
             count(Stat::EnteredFull);
         }
@@ -177,11 +176,12 @@ fn end_of_line(entry: u64) {
     let _ = ENTERED.remove(entry);
 }
 
-/// A line's calls join a block.
-#[inline(always)]
-fn join_line(line: *const Entered, block: u32) {
-    let Some(bytes) = BLOCKS.get_ptr_mut(block) else {
-        return;
+/// A line's calls join a block. A function of its own with plain numbers: the loop is verified once, not on every path.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn join_line(entry: u64, block: u32) -> u32 {
+    let (Some(line), Some(bytes)) = (ENTERED.get_ptr(entry), BLOCKS.get_ptr_mut(block)) else {
+        return 0;
     };
     // SAFETY: both have BLOCK bytes. Byte by byte: another CPU that sets a neighbour loses nothing.
     unsafe {
@@ -194,13 +194,17 @@ fn join_line(line: *const Entered, block: u32) {
             at += 1;
         }
     }
+    1
 }
 
-/// Is this the runtime executing itself: by a name that needs no path, in its parent's mount namespace?
+/// Is this the runtime executing itself: by a name that needs no path, in its parent's mount namespace? 1 if so.
 ///
-/// Held in every re-exec of runc and for no application's exec (design 4).
-#[inline(always)]
-fn again(task: *const u8, filename: *const u8) -> bool {
+/// Held in every re-exec of runc and for no application's exec (design 4). A function of its own with plain numbers: the
+/// comparisons are verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn again(task: u64, filename: u64) -> u32 {
+    let (task, filename) = (task as *const u8, filename as *const u8);
     let mut name = [0u8; 16];
     // SAFETY: probe_read fails instead of faulting.
     let _ = unsafe { bpf_probe_read_kernel_str_bytes(filename, &mut name) };
@@ -208,7 +212,7 @@ fn again(task: *const u8, filename: *const u8) -> bool {
         || starts_with(&name, b"/proc/self/fd/")
         || starts_with(&name, b"/dev/fd/"))
     {
-        return false;
+        return 0;
     }
     let mnt_ns = [globals::TASK_NSPROXY.get(), globals::NSPROXY_MNT_NS.get()];
     // SAFETY: offsets come from BTF.
@@ -216,7 +220,7 @@ fn again(task: *const u8, filename: *const u8) -> bool {
         let parent: u64 = Probe::field(task, globals::TASK_REAL_PARENT.get());
         let own: u64 = follow(task, mnt_ns);
         let parents: u64 = follow(parent as *const u8, mnt_ns);
-        own == parents
+        u32::from(own == parents)
     }
 }
 
