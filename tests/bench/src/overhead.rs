@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -35,10 +35,10 @@ const STRACE_SAMPLES: u32 = 5;
 const STRACE_CALLS: u32 = 300;
 /// For an answer of the measured process.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How long others may keep programs attached before this gives up.
+/// How long others may keep programs attached, or come and go, before this gives up.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// How often a configuration is measured again because another's program came or went meanwhile.
-const TRIES: u32 = 10;
+/// Between two tries, where another's program came or went meanwhile.
+const PAUSE: Duration = Duration::from_millis(200);
 /// What counts as a quiet machine: the load before, CPUs busy with others, distance of the quartiles.
 const QUIET: (f64, f64, f64) = (1.5, 0.3, 0.1);
 
@@ -251,7 +251,8 @@ fn measure(
     other: usize,
     noise: &mut Noise,
 ) -> Result<()> {
-    for _ in 0..TRIES {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
         check_interrupted()?;
         if !loaded::wait_for_none(PATIENCE)? {
             bail!(
@@ -263,8 +264,12 @@ fn measure(
             return Ok(());
         }
         noise.again += 1;
+        thread::sleep(PAUSE);
     }
-    bail!("others attach programs to every system call all the time");
+    bail!(
+        "others have attached programs to every system call again and again for {} s",
+        PATIENCE.as_secs()
+    );
 }
 
 /// False if others' programs interfered.
