@@ -208,9 +208,9 @@ extern "C" fn again(task: u64, filename: u64) -> u32 {
     let mut name = [0u8; 16];
     // SAFETY: probe_read fails instead of faulting.
     let _ = unsafe { bpf_probe_read_kernel_str_bytes(filename, &mut name) };
-    if !(starts_with(&name, b"/proc/self/exe\0")
-        || starts_with(&name, b"/proc/self/fd/")
-        || starts_with(&name, b"/dev/fd/"))
+    if !(starts_with(name, b"/proc/self/exe\0")
+        || starts_with(name, b"/proc/self/fd/")
+        || starts_with(name, b"/dev/fd/"))
     {
         return 0;
     }
@@ -224,16 +224,17 @@ extern "C" fn again(task: u64, filename: u64) -> u32 {
     }
 }
 
+/// By two words: byte by byte the verifier follows every way out of every comparison.
 #[inline(always)]
-fn starts_with<const N: usize>(name: &[u8; 16], prefix: &[u8; N]) -> bool {
+fn starts_with<const N: usize>(name: [u8; 16], prefix: &[u8; N]) -> bool {
+    let (mut text, mut mask) = ([0; 16], [0; 16]);
     let mut index = 0;
     while index < N {
-        if name[index] != prefix[index] {
-            return false;
-        }
+        text[index] = prefix[index];
+        mask[index] = 0xff;
         index += 1;
     }
-    true
+    (u128::from_ne_bytes(name) ^ u128::from_ne_bytes(text)) & u128::from_ne_bytes(mask) == 0
 }
 
 /// The end of a thread: its process is forgotten with the last one.
