@@ -126,6 +126,48 @@ impl<'a> KernelBtf<'a> {
             .is_some_and(|text| text.split_last() == Some((&0, wanted.as_bytes())))
     }
 
+    /// A BTF that holds nothing but the named types of the given kinds, each under the id that it has here; what lies
+    /// between are empty forward declarations. For a reader that is slow with the whole.
+    #[must_use]
+    pub fn only(&self, wanted: &[(u32, &str)]) -> Vec<u8> {
+        const FORWARD: u32 = 7 << 24;
+        let found = |at: usize| {
+            let (name, info) = (self.word(at)?, self.word(at + 4)?);
+            wanted
+                .iter()
+                .find(|(kind, text)| (info >> 24) & 0x1f == *kind && self.name_is(name, text))
+                .map(|(kind, text)| (kind << 24, *text))
+        };
+        let mut strings = vec![0];
+        let (mut types, mut last) = (Vec::new(), 0);
+        for at in self.types.iter().skip(1) {
+            let (name, info) = match found(*at) {
+                Some((info, text)) => {
+                    let name = strings.len() as u32;
+                    strings.extend_from_slice(text.as_bytes());
+                    strings.push(0);
+                    last = types.len() + 12;
+                    (name, info)
+                }
+                None => (0, FORWARD),
+            };
+            for word in [name, info, 0] {
+                types.extend_from_slice(&word.to_ne_bytes());
+            }
+        }
+        types.truncate(last);
+        let mut bytes = Vec::with_capacity(24 + types.len() + strings.len());
+        let (length, end) = (types.len() as u32, strings.len() as u32);
+        bytes.extend_from_slice(&0xeb9f_u16.to_ne_bytes());
+        bytes.extend_from_slice(&[1, 0]);
+        for word in [24, 0, length, length, end] {
+            bytes.extend_from_slice(&word.to_ne_bytes());
+        }
+        bytes.extend_from_slice(&types);
+        bytes.extend_from_slice(&strings);
+        bytes
+    }
+
     /// Byte offset of `path` (members joined by dots) in `structure`, through anonymous structs and unions.
     ///
     /// # Errors

@@ -145,6 +145,9 @@ pub struct Kernel {
 /// BPF_NOEXIST of linux/bpf.h.
 const BPF_NOEXIST: u64 = 1;
 
+/// BTF types that programs are attached by: kind (typedef, function) and name.
+const HOOKS: &[(u32, &str)] = &[(8, "btf_trace_sys_enter"), (12, "bpf_iter_task")];
+
 /// Every offset that the programs follow: global, structure, members. The first member that exists is taken.
 const OFFSETS: &[(&str, &str, &[&str])] = &[
     ("TASK_START_TIME", "task_struct", &["start_time"]),
@@ -218,18 +221,24 @@ impl Kernel {
         // SAFETY: a valid pointer to a local.
         let _ = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) };
 
-        let bytes = vmlinux()?;
-        // Two readers, since aya keeps members to itself: side by side, for each takes some 20 ms.
-        let (btf, offsets) = std::thread::scope(|scope| {
-            let btf = scope.spawn(|| Btf::parse(&bytes, Endianness::default()).ok());
-            let offsets = KernelBtf::parse(&bytes).and_then(|btf| offsets(&btf));
-            (btf.join().unwrap_or(None), offsets)
-        });
-        let offsets = offsets?;
-        let mut loader = EbpfLoader::new();
-        loader
-            .btf(btf.as_ref())
-            .override_global("ARCH", &ARCH, true);
+        // aya's loader reads the kernel's BTF when it is made, wanted or not: that takes longest.
+        let (mut loader, (btf, offsets)) = std::thread::scope(|scope| {
+            let own = scope.spawn(|| -> Result<_, BtfError> {
+                let bytes = vmlinux()?;
+                let btf = KernelBtf::parse(&bytes)?;
+                let hooks = btf.only(HOOKS);
+                Ok((
+                    Btf::parse(&hooks, Endianness::default()).ok(),
+                    offsets(&btf)?,
+                ))
+            });
+            let mut loader = EbpfLoader::new();
+            // The object has no relocations against it.
+            loader.btf(None);
+            let own = own.join().unwrap_or(Err(BtfError::Malformed { at: 0 }))?;
+            Ok::<_, BtfError>((loader, own))
+        })?;
+        loader.override_global("ARCH", &ARCH, true);
         loader
             .map_max_entries("SLOT", slots)
             .map_max_entries("FREE", slots)
