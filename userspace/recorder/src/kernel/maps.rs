@@ -1,0 +1,319 @@
+//! The maps, typed: what is watched, and what was seen.
+
+use super::{Kernel, KernelError, SlotId, map_error};
+use aya::{
+    Ebpf, Pod,
+    maps::{Array, HashMap, Map, MapData, MapError},
+};
+use seccast_common::{
+    self as common, ArgumentCall, ArgumentRule, BLOCK, Counted, DeniedKey, Ended, Entered, PHASES,
+    Process, Slot, Stat, UnknownKey,
+};
+use std::collections::BTreeMap;
+
+/// A `#[repr(C)]` value of the contract.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct Value<T>(pub(super) T);
+
+// SAFETY: only used for the types of `seccast_common`, which are `#[repr(C)]`, of integers, and without padding.
+unsafe impl<T: Copy + 'static> Pod for Value<T> {}
+
+/// BPF_NOEXIST of linux/bpf.h.
+const BPF_NOEXIST: u64 = 1;
+
+impl Kernel {
+    /// Sets which calls have their arguments recorded: rules, and for each its positions in a block.
+    ///
+    /// # Errors
+    /// When a map refuses or there are too many rules.
+    pub fn record_arguments(
+        &mut self,
+        rules: &[(ArgumentRule, Vec<usize>)],
+    ) -> Result<(), KernelError> {
+        let mut calls = [0; BLOCK];
+        let mut map: Array<_, Value<ArgumentRule>> = borrow(&mut self.ebpf, "ARG_RULES")?;
+        for ((rule, positions), index) in rules.iter().zip(0u8..) {
+            map.set(u32::from(index), Value(*rule), 0)
+                .map_err(|source| map_error("ARG_RULES", source))?;
+            for position in positions {
+                calls[*position] = index + 1;
+            }
+        }
+        let mut map: Array<_, Value<[u8; BLOCK]>> = borrow(&mut self.ebpf, "ARG_CALLS")?;
+        map.set(0, Value(calls), 0)
+            .map_err(|source| map_error("ARG_CALLS", source))
+    }
+
+    /// Values of recorded arguments, with how many each call has (more than the cap: some are missing).
+    #[must_use]
+    pub fn arguments(&self, slot: SlotId) -> Vec<(ArgumentCall, Vec<u64>, u32)> {
+        let mut calls: BTreeMap<_, (Vec<u64>, u32)> = BTreeMap::new();
+        let key = |call: &ArgumentCall| (call.abi_phase, call.nr);
+        for (call, count) in of_slot(&self.arg_counts, slot, |call, _| call.0.slot) {
+            calls.entry(key(&call.0)).or_default().1 = count;
+        }
+        for (argument, _) in of_slot(&self.args, slot, |argument, _| argument.0.call.slot) {
+            calls
+                .entry(key(&argument.0.call))
+                .or_default()
+                .0
+                .push(argument.0.value);
+        }
+        let call = |(abi_phase, nr)| ArgumentCall {
+            slot: slot.0,
+            abi_phase,
+            nr,
+            pad: 0,
+        };
+        calls
+            .into_iter()
+            .map(|(key, (values, count))| (call(key), values, count))
+            .collect()
+    }
+
+    /// Takes a free slot; nothing is recorded into it yet.
+    ///
+    /// # Errors
+    /// When no slot is free.
+    pub fn reserve(&mut self, flags: u32) -> Result<SlotId, KernelError> {
+        let slot = self.free.pop(0).map_err(|_| KernelError::NoSlot)?;
+        self.slots
+            .set(slot, Value(Slot { flags, starts: 0 }), 0)
+            .map_err(|source| map_error("SLOT", source))?;
+        Ok(SlotId(slot))
+    }
+
+    /// Records a cgroup and everything below it into a slot, from this instant.
+    ///
+    /// # Errors
+    /// When the map is full.
+    pub fn watch(&mut self, slot: SlotId, cgroup: u64, started: bool) -> Result<(), KernelError> {
+        let entry = common::Cgroup {
+            slot: slot.0,
+            started: u32::from(started),
+        };
+        self.keys
+            .insert(cgroup, Value(entry), 0)
+            .map_err(|source| map_error("KEYS", source))?;
+        self.generation.bump();
+        Ok(())
+    }
+
+    /// The same, unless the cgroup is recorded already: then its slot stays.
+    ///
+    /// # Errors
+    /// When the map is full.
+    pub fn watch_unless_recorded(&mut self, slot: SlotId, cgroup: u64) -> Result<(), KernelError> {
+        let entry = common::Cgroup {
+            slot: slot.0,
+            started: 0,
+        };
+        match self.keys.insert(cgroup, Value(entry), BPF_NOEXIST) {
+            Ok(()) => {
+                self.generation.bump();
+                Ok(())
+            }
+            Err(MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::EEXIST) =>
+            {
+                Ok(())
+            }
+            Err(source) => Err(map_error("KEYS", source)),
+        }
+    }
+
+    /// Stops recording the given cgroups, empties the slot and gives it back.
+    ///
+    /// # Errors
+    /// When a map refuses.
+    pub fn release(&mut self, slot: SlotId) -> Result<(), KernelError> {
+        for (id, _) in self.cgroups(slot) {
+            let ignored = common::Cgroup {
+                slot: common::NO_SLOT,
+                started: 0,
+            };
+            self.keys
+                .insert(id, Value(ignored), 0)
+                .map_err(|source| map_error("KEYS", source))?;
+        }
+        self.generation.bump();
+        self.settle();
+        self.clear(slot)?;
+        self.slots
+            .set(slot.0, Value(Slot::default()), 0)
+            .map_err(|source| map_error("SLOT", source))?;
+        self.free
+            .push(slot.0, 0)
+            .map_err(|source| map_error("FREE", source))
+    }
+
+    /// Forgets the calls of a slot; what it watches stays.
+    ///
+    /// # Errors
+    /// When a map refuses.
+    pub fn clear(&mut self, slot: SlotId) -> Result<(), KernelError> {
+        for phase in 0..PHASES {
+            self.blocks
+                .set(slot.0 * PHASES + phase, Value([0; BLOCK]), 0)
+                .map_err(|source| map_error("BLOCKS", source))?;
+        }
+        purge(&mut self.unknown, slot, |key, _| key.0.slot);
+        purge(&mut self.denied, slot, |key, _| key.0.slot);
+        purge(&mut self.args, slot, |key, _| key.0.call.slot);
+        purge(&mut self.arg_counts, slot, |key, _| key.0.slot);
+        purge(&mut self.entered, slot, |_, value| value.0.slot);
+        purge(&mut self.ended, slot, |_, value| value.0.slot);
+        Ok(())
+    }
+
+    /// Waits until no program runs that began before.
+    pub(super) fn settle(&self) {
+        // SAFETY: no memory is passed. MEMBARRIER_CMD_GLOBAL waits for an RCU grace period (4.3+).
+        let _ = unsafe { libc::syscall(libc::SYS_membarrier, 1, 0, 0) };
+    }
+
+    /// Counts an existing cgroup as new: for one that was made before anything ran in it.
+    ///
+    /// # Errors
+    /// When the map refuses.
+    pub fn count_as_new(&mut self, cgroup: u64) -> Result<(), KernelError> {
+        self.made
+            .insert(cgroup, 1, 0)
+            .map_err(|source| map_error("MADE", source))?;
+        self.generation.bump();
+        Ok(())
+    }
+
+    /// A cgroup that is gone, or that nobody waits for, is new no more.
+    pub fn count_as_old(&mut self, cgroup: u64) {
+        let _ = self.made.remove(&cgroup);
+    }
+
+    /// Gives a process a phase, as if it had been seen.
+    ///
+    /// # Errors
+    /// When the map is full.
+    pub fn set_process(&mut self, tgid: u32, process: Process) -> Result<(), KernelError> {
+        self.tasks
+            .insert(tgid, Value(process), 0)
+            .map_err(|source| map_error("TASKS", source))
+    }
+
+    /// The cgroups of a slot, with whether something started there.
+    #[must_use]
+    pub fn cgroups(&self, slot: SlotId) -> Vec<(u64, bool)> {
+        of_slot(&self.keys, slot, |_, value| value.0.slot)
+            .map(|(id, value)| (id, value.0.started != 0))
+            .collect()
+    }
+
+    /// Every recorded cgroup with its slot.
+    #[must_use]
+    pub fn recorded(&self) -> Vec<(u64, SlotId)> {
+        self.keys
+            .iter()
+            .flatten()
+            .filter(|(_, value)| value.0.slot != common::NO_SLOT)
+            .map(|(id, value)| (id, SlotId(value.0.slot)))
+            .collect()
+    }
+
+    /// A slot's flags and starts.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn slot(&self, slot: SlotId) -> Result<Slot, KernelError> {
+        self.slots
+            .get(&slot.0, 0)
+            .map(|value| value.0)
+            .map_err(|source| map_error("SLOT", source))
+    }
+
+    /// The bytes of one phase.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn block(&self, slot: SlotId, phase: u32) -> Result<[u8; BLOCK], KernelError> {
+        self.blocks
+            .get(&(slot.0 * PHASES + phase), 0)
+            .map(|value| value.0)
+            .map_err(|source| map_error("BLOCKS", source))
+    }
+
+    /// Numbers out of range.
+    #[must_use]
+    pub fn unknown(&self, slot: SlotId) -> Vec<(UnknownKey, Counted)> {
+        of_slot(&self.unknown, slot, |key, _| key.0.slot)
+            .map(|(key, value)| (key.0, value.0))
+            .collect()
+    }
+
+    /// Denied calls.
+    #[must_use]
+    pub fn denied(&self, slot: SlotId) -> Vec<(DeniedKey, Counted)> {
+        of_slot(&self.denied, slot, |key, _| key.0.slot)
+            .map(|(key, value)| (key.0, value.0))
+            .collect()
+    }
+
+    /// Processes that entered and of whose line nobody has executed anything.
+    #[must_use]
+    pub fn entered(&self, slot: SlotId) -> Vec<Entered> {
+        of_slot(&self.entered, slot, |_, value| value.0.slot)
+            .map(|(_, value)| value.0)
+            .collect()
+    }
+
+    /// Lines that ended without executing anything; their calls are in the block of [`common::phase::UNDECIDED`].
+    #[must_use]
+    pub fn ended(&self, slot: SlotId) -> Vec<Ended> {
+        of_slot(&self.ended, slot, |_, value| value.0.slot)
+            .map(|(_, value)| value.0)
+            .collect()
+    }
+
+    /// A counter, summed over CPUs.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn stat(&self, stat: Stat) -> Result<u64, KernelError> {
+        let values = self
+            .stats
+            .get(&(stat as u32), 0)
+            .map_err(|source| map_error("STATS", source))?;
+        Ok(values.iter().sum())
+    }
+}
+
+/// The entries of a slot; `of`: where an entry says whose it is.
+fn of_slot<K: Pod, V: Pod>(
+    map: &HashMap<MapData, K, V>,
+    slot: SlotId,
+    of: impl Fn(&K, &V) -> u32,
+) -> impl Iterator<Item = (K, V)> {
+    map.iter()
+        .flatten()
+        .filter(move |(key, value)| of(key, value) == slot.0)
+}
+
+/// Removes them. One that is gone already, or comes while it runs, is nobody's loss: the slot records nothing.
+fn purge<K: Pod, V: Pod>(
+    map: &mut HashMap<MapData, K, V>,
+    slot: SlotId,
+    of: impl Fn(&K, &V) -> u32,
+) {
+    let keys: Vec<_> = of_slot(map, slot, of).map(|(key, _)| key).collect();
+    for key in keys {
+        let _ = map.remove(&key);
+    }
+}
+
+/// A map that stays with the object: programs that are loaded later refer to it.
+fn borrow<'a, T: TryFrom<&'a mut Map, Error = MapError>>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<T, KernelError> {
+    let map = ebpf.map_mut(name).ok_or(KernelError::Foreign { name })?;
+    T::try_from(map).map_err(|source| map_error(name, source))
+}

@@ -1,0 +1,161 @@
+//! The eBPF object in the kernel. Nothing else of the recorder touches aya.
+//!
+//! `load` fits the object to the running kernel and loads it, `attach` puts its programs on their hooks, `maps` reads and
+//! writes its maps by type (`word` is the one that is mapped), `events` reads its ring buffer.
+
+mod attach;
+mod events;
+mod load;
+mod maps;
+mod word;
+
+pub use attach::LIFECYCLE;
+pub use events::Event;
+pub use load::{globals, object};
+
+use crate::btf::BtfError;
+use aya::{
+    Btf, Ebpf, EbpfError,
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray, Queue, RingBuf},
+    programs::{ProgramError, raw_trace_point::RawTracePointLinkId},
+};
+use maps::Value;
+use seccast_common::{
+    self as common, ArgumentCall, ArgumentKey, BLOCK, Counted, DeniedKey, Ended, Entered, Process,
+    Slot, UnknownKey,
+};
+use std::io;
+use word::Word;
+
+/// Why the kernel could not be made to record.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// Built with `SECCAST_SKIP_EBPF=1`.
+    #[error(
+        "this seccast was built without its eBPF object (SECCAST_SKIP_EBPF=1); run `cargo xtask setup` and build again"
+    )]
+    NoObject,
+    /// BPF is refused.
+    #[error(
+        "not allowed to load eBPF programs: CAP_BPF and CAP_PERFMON are missing (CAP_SYS_ADMIN before Linux 5.8); run as root, for example with sudo"
+    )]
+    NoPrivilege(Box<EbpfError>),
+    /// No BTF, or not what is needed of it.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// The object does not load.
+    #[error("cannot load the eBPF object")]
+    Load(#[source] Box<EbpfError>),
+    /// A program does not load or attach.
+    #[error("cannot {action} the eBPF program {program}")]
+    Program {
+        /// `load` or `attach`.
+        action: &'static str,
+        /// Its name.
+        program: &'static str,
+        /// Why; holds the verifier's log.
+        #[source]
+        source: Box<ProgramError>,
+    },
+    /// A map could not be read or written.
+    #[error("cannot use the eBPF map {map}")]
+    Map {
+        /// Its name.
+        map: &'static str,
+        /// Why.
+        #[source]
+        source: Box<MapError>,
+    },
+    /// The object lacks something that this code expects.
+    #[error("the eBPF object has no {name}")]
+    Foreign {
+        /// What is missing.
+        name: &'static str,
+    },
+    /// Every slot is taken.
+    #[error("no free slot for another recording")]
+    NoSlot,
+    /// A system call failed.
+    #[error("{action} failed")]
+    Io {
+        /// What.
+        action: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Which form of `sys_enter` is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// tp_btf with direct loads and a per-CPU cache (5.11+ with BTF).
+    Fast,
+    /// raw_tp with probe_read, no cache.
+    Raw,
+}
+
+/// Index of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotId(pub u32);
+
+/// The loaded object.
+pub struct Kernel {
+    ebpf: Ebpf,
+    btf: Option<Btf>,
+    form: Form,
+    keys: HashMap<MapData, u64, Value<common::Cgroup>>,
+    tasks: HashMap<MapData, u32, Value<Process>>,
+    entered: HashMap<MapData, u64, Value<Entered>>,
+    ended: HashMap<MapData, u64, Value<Ended>>,
+    slots: Array<MapData, Value<Slot>>,
+    free: Queue<MapData, u32>,
+    blocks: Array<MapData, Value<[u8; BLOCK]>>,
+    unknown: HashMap<MapData, Value<UnknownKey>, Value<Counted>>,
+    denied: HashMap<MapData, Value<DeniedKey>, Value<Counted>>,
+    made: HashMap<MapData, u64, u32>,
+    args: HashMap<MapData, Value<ArgumentKey>, u32>,
+    arg_counts: HashMap<MapData, Value<ArgumentCall>, u32>,
+    record_new: Array<MapData, u32>,
+    stats: PerCpuArray<MapData, u64>,
+    events: RingBuf<MapData>,
+    generation: Word,
+    mkdir_link: Option<RawTracePointLinkId>,
+    denials: Option<[RawTracePointLinkId; 2]>,
+    #[cfg(feature = "log")]
+    logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
+}
+
+impl Kernel {
+    /// Loads the object with room for `slots` recordings and attaches what every recording needs.
+    ///
+    /// # Errors
+    /// When BPF is refused, the kernel has no BTF, or a program does not load.
+    pub fn load(slots: u32) -> Result<Self, KernelError> {
+        let mut kernel = Self::open(slots)?;
+        kernel.attach()?;
+        Ok(kernel)
+    }
+
+    /// Which form of `sys_enter` this kernel took.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        self.form
+    }
+}
+
+fn map_error(map: &'static str, source: MapError) -> KernelError {
+    KernelError::Map {
+        map,
+        source: Box::new(source),
+    }
+}
+
+fn program_error(action: &'static str, program: &'static str, source: ProgramError) -> KernelError {
+    KernelError::Program {
+        action,
+        program,
+        source: Box::new(source),
+    }
+}
