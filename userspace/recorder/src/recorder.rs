@@ -113,8 +113,8 @@ pub enum News {
         slot: SlotId,
         /// Its name, or its number.
         name: String,
-        /// The part of the container's life.
-        phase: u32,
+        /// The part of the container's life; a hook's is [`Phase::App`] here.
+        phase: Phase,
         /// Thread group id of the caller.
         pid: u32,
         /// Name of the caller.
@@ -124,8 +124,8 @@ pub enum News {
     Executed {
         /// Where.
         slot: SlotId,
-        /// The phase after it.
-        phase: u32,
+        /// The phase after it; a hook's is [`Phase::App`] here.
+        phase: Phase,
         /// The file.
         file: String,
         /// Thread group id.
@@ -451,7 +451,7 @@ impl Recorder {
                 News::Call {
                     slot: SlotId(seen.slot),
                     name,
-                    phase: seen.phase,
+                    phase: phase_of(seen.phase),
                     pid: seen.pid,
                     comm,
                 }
@@ -468,7 +468,7 @@ impl Recorder {
                 }
                 News::Executed {
                     slot: SlotId(exec.slot),
-                    phase: exec.phase,
+                    phase: phase_of(exec.phase),
                     file,
                     pid: exec.pid,
                 }
@@ -759,15 +759,10 @@ impl Recorder {
     /// What a block's calls are to a profile. `undecided`: numbers and values that are kept by slot and phase only may be
     /// those of a process that entered.
     fn phase(&self, recording: &Recording, slot: SlotId, block: u32, undecided: bool) -> Phase {
-        match block {
-            phase::RUNTIME | phase::ENTER if undecided => Phase::Entered,
-            phase::RUNTIME | phase::ENTER => Phase::Runtime,
-            phase::EXEC => Phase::Exec,
-            phase::UNDECIDED => Phase::Entered,
-            start => {
-                let hook = self.is_hook(recording, slot, start);
-                if hook { Phase::Hook } else { Phase::App }
-            }
+        match phase_of(block) {
+            Phase::Runtime if undecided => Phase::Entered,
+            Phase::App if self.is_hook(recording, slot, block) => Phase::Hook,
+            phase => phase,
         }
     }
 
@@ -829,6 +824,16 @@ impl Recorder {
                 comm: text(&counted.comm),
             },
         )
+    }
+}
+
+/// What a block's calls are, as far as its number tells.
+fn phase_of(block: u32) -> Phase {
+    match block {
+        phase::RUNTIME | phase::ENTER => Phase::Runtime,
+        phase::EXEC => Phase::Exec,
+        phase::UNDECIDED => Phase::Entered,
+        _ => Phase::App,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
 use anyhow::{Context as _, bail};
 use seccast_model::{
     Observation,
-    observation::{EnteredAs, EnteredProcess, Target},
+    observation::{EnteredAs, EnteredProcess, Phase, Target},
 };
 use seccast_recorder::{
     News, Recorder, RecorderError, Recording,
@@ -446,7 +446,8 @@ impl Run {
             Some(recording),
         ) = (item, recording)
             && recording.slots.contains(slot)
-            && (!matches!(phase, 0 | 1 | 3) || self.args.entered == Some(EnteredArg::App))
+            && (!matches!(phase, Phase::Runtime | Phase::Entered)
+                || self.args.entered == Some(EnteredArg::App))
         {
             self.progress.new_call(name, comm, *pid);
         }
