@@ -1,27 +1,10 @@
 //! OCI bundles: what to run and how, as the `config.json` that a runtime reads.
 
 use anyhow::{Context as _, Result};
+use seccast_model::defaults::DOCKER_CAPABILITIES;
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// The capabilities that docker gives a container by default.
-pub const DOCKER_CAPABILITIES: &[&str] = &[
-    "CAP_AUDIT_WRITE",
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_MKNOD",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_RAW",
-    "CAP_SETFCAP",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYS_CHROOT",
-];
 
 /// A container's configuration.
 #[derive(Clone, Debug)]
@@ -49,10 +32,7 @@ impl Bundle {
             user: (0, 0),
             no_new_privs: false,
             seccomp: None,
-            capabilities: DOCKER_CAPABILITIES
-                .iter()
-                .map(|&name| name.into())
-                .collect(),
+            capabilities: DOCKER_CAPABILITIES.map(str::to_owned).to_vec(),
             hooks: Map::new(),
             mounts: Vec::new(),
             cgroups_path: None,
