@@ -11,12 +11,16 @@ pub mod enforcement;
 pub mod harmless;
 mod recording;
 
-pub use recording::{Call, Record, Recorded, Running, calls, named, seccast, truth};
+pub use recording::{
+    Call, Record, Recorded, Running, assert_calls, call, calls, named, seccast, truth,
+};
 
 use seccast_rig::{Serial, serial};
+use seccast_workloads::puppet::Puppet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use tempfile::TempDir;
 
 /// Waits until no other test uses the kernel; `None`, said aloud, where this machine cannot run such tests.
@@ -55,4 +59,31 @@ pub fn root_with(programs: &[&str]) -> TempDir {
         fs::copy(seccast_workloads::path(name), root.path().join(name)).unwrap();
     }
     root
+}
+
+/// A puppet, which makes no call without an order.
+#[must_use]
+pub fn puppet() -> Puppet {
+    // Both sides have its page open when it has started.
+    let work = tempfile::tempdir().unwrap();
+    Puppet::start(&work.path().join("page")).unwrap()
+}
+
+/// A copy of seccast that every user may run: the build's folder is its owner's alone.
+#[must_use]
+pub fn seccast_for_everyone() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let binary = folder.path().join("seccast");
+    fs::copy(seccast(), &binary).unwrap();
+    (folder, binary)
+}
+
+/// A shell script in a mount namespace of its own; what is added are its arguments from `$1` on.
+#[must_use]
+pub fn with_own_mounts(script: &str) -> Command {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "--propagation", "private"]);
+    unshare.args(["sh", "-c", script, "sh"]);
+    unshare
 }

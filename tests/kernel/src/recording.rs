@@ -2,6 +2,7 @@
 
 use seccast_model::arch::Arch;
 use seccast_model::observation::{Observation, Phase};
+use seccast_model::syscall;
 use seccast_rig::process;
 use seccast_workloads::Program;
 use serde_json::Value;
@@ -273,6 +274,21 @@ impl Recorded {
         observation
     }
 
+    /// Asserts the exit code, and that all of these were said.
+    ///
+    /// # Panics
+    /// When it ended otherwise, or one was not said.
+    pub fn assert_ended(&self, code: i32, says: &[&str]) {
+        assert_eq!(self.status.code(), Some(code), "{}", self.stderr);
+        for words in says {
+            assert!(
+                self.stderr.contains(words),
+                "nothing of {words:?}:\n{}",
+                self.stderr
+            );
+        }
+    }
+
     /// The profile that was written.
     ///
     /// # Panics
@@ -356,6 +372,26 @@ pub fn named(observation: &Observation, phase: Phase) -> BTreeSet<Call> {
     of_phase
         .flat_map(|((arch, _), names)| names.keys().map(|name| (*arch, name.clone())))
         .collect()
+}
+
+/// A call by its number, in the form of [`calls`].
+#[must_use]
+pub fn call((arch, nr): (Arch, u32)) -> Call {
+    let name = syscall::name(arch, nr).map_or_else(|| nr.to_string(), str::to_owned);
+    (arch, name)
+}
+
+/// Asserts that these and no others were seen; tells only the difference, since whole sets fill pages.
+///
+/// # Panics
+/// When one is missing or too many.
+pub fn assert_calls(seen: &BTreeSet<Call>, expected: &BTreeSet<Call>, what: &str) {
+    let missing: Vec<_> = expected.difference(seen).collect();
+    let more: Vec<_> = seen.difference(expected).collect();
+    assert!(
+        missing.is_empty() && more.is_empty(),
+        "{what}: missing {missing:?}, too many {more:?}"
+    );
 }
 
 /// What a workload is known to call, in the form of [`calls`].

@@ -7,7 +7,9 @@
 )]
 
 mod root {
-    use seccast_kernel::{Record, kernel, root_with, seccast};
+    use seccast_kernel::{
+        Record, kernel, root_with, seccast, seccast_for_everyone, with_own_mounts,
+    };
     use seccast_model::observation::Observation;
     use seccast_rig::cgroup::Scope;
     use seccast_rig::process::Output;
@@ -168,13 +170,8 @@ mod root {
         let running = Record::cgroup(scope.path()).start();
         fs::remove_dir(scope.dir()).unwrap();
         let recorded = running.stop();
-        assert_eq!(recorded.status.code(), Some(3), "{}", recorded.stderr);
+        recorded.assert_ended(3, &[scope.path()]);
         assert!(recorded.observation.is_none() && !recorded.profile_path().exists());
-        assert!(
-            recorded.stderr.contains(scope.path()),
-            "{}",
-            recorded.stderr
-        );
     }
 
     #[test]
@@ -225,7 +222,7 @@ mod root {
         let mut sleepers: Vec<_> = (0..2)
             .map(|_| {
                 let sleeper = Command::new(path("sleeper")).spawn().unwrap();
-                fs::write(scope.dir().join("cgroup.procs"), sleeper.id().to_string()).unwrap();
+                scope.add(sleeper.id()).unwrap();
                 sleeper
             })
             .collect();
@@ -272,10 +269,7 @@ mod root {
     fn without_privileges_it_says_which_are_missing() {
         let Some(_serial) = kernel() else { return };
         let folder = Folder::new();
-        let copy = tempfile::tempdir().unwrap();
-        fs::set_permissions(copy.path(), PermissionsExt::from_mode(0o755)).unwrap();
-        let binary = copy.path().join("seccast");
-        fs::copy(seccast(), &binary).unwrap();
+        let (_copy, binary) = seccast_for_everyone();
         let scope = Scope::new("bad-input-nobody").unwrap();
         let nobody = |args: &[&str]| {
             let setpriv = [
@@ -322,16 +316,7 @@ mod root {
             ls -A "$1"; cat "$1/o.json"
             exit $code"#;
         let output = process::output(
-            Command::new("unshare")
-                .args([
-                    "--mount",
-                    "--propagation",
-                    "private",
-                    "sh",
-                    "-c",
-                    script,
-                    "sh",
-                ])
+            with_own_mounts(script)
                 .args([folder.path(), seccast(), &path("x86_64")])
                 .env("TMPDIR", folder.rescued.path())
                 .current_dir(folder.path()),
@@ -611,16 +596,7 @@ mod root {
         let folder = Folder::new();
         let script = "mount -t tmpfs none /sys/kernel/btf || exit 99; exec \"$@\"";
         let output = process::output(
-            Command::new("unshare")
-                .args([
-                    "--mount",
-                    "--propagation",
-                    "private",
-                    "sh",
-                    "-c",
-                    script,
-                    "sh",
-                ])
+            with_own_mounts(script)
                 .arg(seccast())
                 .args(["record", "--observation", "o.json", "-o", "p.json", "--"])
                 .arg(path("x86_64"))

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod root {
-    use seccast_kernel::{kernel, seccast};
+    use seccast_kernel::{kernel, seccast, seccast_for_everyone};
     use serde_json::Value;
     use std::{os::unix::process::CommandExt as _, process::Command};
 
@@ -49,15 +49,7 @@ mod root {
     #[test]
     fn without_privileges_it_names_the_capabilities_and_how_to_give_them() {
         let Some(_serial) = kernel() else { return };
-        // Where the binary lies only its owner may look: it is run from a copy.
-        let work = tempfile::tempdir().unwrap();
-        std::fs::set_permissions(
-            work.path(),
-            std::os::unix::fs::PermissionsExt::from_mode(0o755),
-        )
-        .unwrap();
-        let copy = work.path().join("seccast");
-        std::fs::copy(seccast(), &copy).unwrap();
+        let (_folder, copy) = seccast_for_everyone();
         let (code, answer) = doctor(Command::new(&copy).uid(65534).gid(65534));
         assert_eq!(code, Some(1), "{answer:#}");
         assert_eq!(answer["can_record"], false);

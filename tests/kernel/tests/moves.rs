@@ -3,19 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod root {
-    use seccast_kernel::{Call, Record, calls, harmless, kernel, root_with, truth};
+    use seccast_kernel::{Call, Record, call, calls, harmless, kernel, puppet, root_with, truth};
     use seccast_model::arch::Arch;
     use seccast_model::observation::{Observation, Phase, Target};
     use seccast_model::syscall;
     use seccast_recorder::Recorder;
     use seccast_rig::cgroup::Scope;
     use seccast_rig::{Bundle, Container, Runtime, process};
-    use seccast_workloads::puppet::Puppet;
     use seccast_workloads::{numbers, path, program};
     use std::collections::BTreeSet;
     use std::ffi::OsString;
     use std::fs::{self, File};
-    use std::path::Path;
     use std::process::{Child, Command, Stdio};
     use std::time::Duration;
 
@@ -36,23 +34,12 @@ mod root {
             .collect()
     }
 
-    fn call(arch: Arch, nr: u32) -> Call {
-        (
-            arch,
-            syscall::name(arch, nr).map_or_else(|| nr.to_string(), str::to_owned),
-        )
-    }
-
     /// Numbers that no table names, of all three ABIs, in two halves that share no number.
     fn nameless() -> (Numbers, Numbers) {
         let nameless = harmless::all()
             .into_iter()
             .filter(|&(arch, nr)| syscall::name(arch, nr).is_none());
         nameless.partition(|(_, nr)| nr % 2 == 0)
-    }
-
-    fn move_to(cgroup: &Path, pid: u32) {
-        fs::write(cgroup.join("cgroup.procs"), pid.to_string()).unwrap();
     }
 
     /// What was recorded in any phase but the runtime's.
@@ -66,14 +53,13 @@ mod root {
     #[test]
     fn a_moved_task_is_recorded_while_it_is_inside_and_only_then() {
         let Some(_serial) = kernel() else { return };
-        let work = tempfile::tempdir().unwrap();
         let (inside, outside) = (
             Scope::new("moves-in").unwrap(),
             Scope::new("moves-out").unwrap(),
         );
-        let mut puppet = Puppet::start(&work.path().join("page")).unwrap();
+        let mut puppet = puppet();
         let pid = puppet.pid();
-        move_to(&outside.dir(), pid);
+        outside.add(pid).unwrap();
         let mut open = |scope: &Scope| {
             let path = puppet
                 .text(scope.dir().join("cgroup.procs").to_str().unwrap())
@@ -86,11 +72,11 @@ mod root {
 
         // By another.
         puppet.call(GETEUID, &[]).unwrap();
-        move_to(&inside.dir(), pid);
+        inside.add(pid).unwrap();
         puppet.call(GETUID, &[]).unwrap();
-        move_to(&outside.dir(), pid);
+        outside.add(pid).unwrap();
         puppet.call(GETGID, &[]).unwrap();
-        move_to(&inside.dir(), pid);
+        inside.add(pid).unwrap();
         puppet.call_i386(20, &[]).unwrap(); // getpid
         // By itself: the write that leaves is made inside, the one that comes back outside.
         let zero = puppet.text("0").unwrap();
@@ -116,20 +102,12 @@ mod root {
             (pid, "puppet")
         );
         // Nobody has said what it is, and nothing else was recorded: no profile, and how to decide it.
-        assert_eq!(recorded.status.code(), Some(3), "{}", recorded.stderr);
-        for word in ["--entered", "puppet", &pid.to_string()] {
-            assert!(
-                recorded.stderr.contains(word),
-                "{word}: {}",
-                recorded.stderr
-            );
-        }
+        recorded.assert_ended(3, &["--entered", "puppet", &pid.to_string()]);
     }
 
     #[test]
     fn beside_a_container_only_the_moved_task_is_undecided() {
         let Some(_serial) = kernel() else { return };
-        let work = tempfile::tempdir().unwrap();
         let root = root_with(&["plain"]);
         let scope = Scope::new("moves-beside").unwrap();
         let running = Record::cgroup(scope.path()).start();
@@ -138,9 +116,9 @@ mod root {
             Container::new("moves-beside", &bundle, &Runtime::runc().unwrap()).unwrap();
         let status = container.run(Duration::from_secs(30)).unwrap();
         assert_eq!(status.code(), Some(0), "{}", container.log());
-        let mut puppet = Puppet::start(&work.path().join("page")).unwrap();
+        let mut puppet = puppet();
         let pid = puppet.pid();
-        move_to(&scope.dir(), pid);
+        scope.add(pid).unwrap();
         puppet.call(GETPGRP, &[]).unwrap();
         let recorded = running.stop();
         let observation = recorded.observation.as_ref().unwrap();
@@ -149,14 +127,7 @@ mod root {
         assert_eq!(observation.entered_count, 1, "{:?}", observation.entered);
         assert!(calls(observation, Phase::Runtime).len() > 20);
         // The recording is incomplete: who is undecided, and how to decide it.
-        assert_eq!(recorded.status.code(), Some(1), "{}", recorded.stderr);
-        for word in ["--entered", "puppet", &pid.to_string()] {
-            assert!(
-                recorded.stderr.contains(word),
-                "{word}: {}",
-                recorded.stderr
-            );
-        }
+        recorded.assert_ended(1, &["--entered", "puppet", &pid.to_string()]);
         let profile = recorded.profile().to_string();
         assert!(!profile.contains("\"getpgrp\""), "{profile}");
     }
@@ -164,11 +135,10 @@ mod root {
     #[test]
     fn an_entered_task_that_is_said_to_be_the_application_is_in_the_profile() {
         let Some(_serial) = kernel() else { return };
-        let work = tempfile::tempdir().unwrap();
         let inside = Scope::new("moves-app").unwrap();
-        let mut puppet = Puppet::start(&work.path().join("page")).unwrap();
+        let mut puppet = puppet();
         let running = Record::new(["--cgroup", inside.path(), "--entered", "app"]).start();
-        move_to(&inside.dir(), puppet.pid());
+        inside.add(puppet.pid()).unwrap();
         puppet.call(GETPGRP, &[]).unwrap();
         let recorded = running.stop();
         recorded.complete();
@@ -182,12 +152,11 @@ mod root {
     #[test]
     fn of_300_moves_in_and_out_every_call_is_on_its_side() {
         let Some(_serial) = kernel() else { return };
-        let work = tempfile::tempdir().unwrap();
         let (inside, outside) = (
             Scope::new("moves-in").unwrap(),
             Scope::new("moves-out").unwrap(),
         );
-        let mut puppet = Puppet::start(&work.path().join("page")).unwrap();
+        let mut puppet = puppet();
         let pid = puppet.pid();
         let running = Record::cgroup(inside.path()).start();
         let (ins, outs) = nameless();
@@ -197,17 +166,14 @@ mod root {
             _ => puppet.call(nr.into(), &[]).unwrap(),
         };
         for round in 0..ROUNDS {
-            move_to(&inside.dir(), pid);
+            inside.add(pid).unwrap();
             tell(ins[round]);
-            move_to(&outside.dir(), pid);
+            outside.add(pid).unwrap();
             tell(outs[round]);
         }
         let recorded = running.stop();
         let observation = recorded.observation.as_ref().unwrap();
-        let expected: BTreeSet<_> = ins[..ROUNDS]
-            .iter()
-            .map(|&(arch, nr)| call(arch, nr))
-            .collect();
+        let expected: BTreeSet<_> = ins[..ROUNDS].iter().copied().map(call).collect();
         assert_eq!(all(observation), expected);
         assert_eq!(observation.losses, [].into());
         assert_eq!(observation.entered_count, 1);
@@ -216,13 +182,12 @@ mod root {
     #[test]
     fn a_task_that_was_long_ignored_is_recorded_from_the_moment_its_cgroup_is_watched() {
         let Some(_serial) = kernel() else { return };
-        let work = tempfile::tempdir().unwrap();
         let (other, target) = (
             Scope::new("moves-other").unwrap(),
             Scope::new("moves-target").unwrap(),
         );
-        let mut puppet = Puppet::start(&work.path().join("page")).unwrap();
-        move_to(&target.dir(), puppet.pid());
+        let mut puppet = puppet();
+        target.add(puppet.pid()).unwrap();
         // It calls without a pause: before anything is attached, while another cgroup is watched, and while its own begins to be.
         puppet.repeat(GETPPID, &[]).unwrap();
         let first = Record::cgroup(other.path()).start();
@@ -251,7 +216,6 @@ mod root {
     #[test]
     fn a_recorder_that_changes_what_it_watches_remembers_nothing() {
         let Some(_serial) = kernel() else { return };
-        let work = tempfile::tempdir().unwrap();
         let (first, second) = (
             Scope::new("moves-first").unwrap(),
             Scope::new("moves-second").unwrap(),
@@ -263,8 +227,8 @@ mod root {
         let watched = recorder
             .watch_present(&group, false, Target::default())
             .unwrap();
-        let mut puppet = Puppet::start(&work.path().join("page")).unwrap();
-        move_to(&second.dir(), puppet.pid());
+        let mut puppet = puppet();
+        second.add(puppet.pid()).unwrap();
 
         // Ignored for long, and so remembered on every processor that it ran on.
         puppet.repeat(GETPPID, &[]).unwrap();
@@ -291,9 +255,9 @@ mod root {
             .unwrap();
         puppet.call(GETEGID, &[]).unwrap();
         // Into the other recording and back.
-        move_to(&first.dir(), puppet.pid());
+        first.add(puppet.pid()).unwrap();
         puppet.call(GETPGRP, &[]).unwrap();
-        move_to(&second.dir(), puppet.pid());
+        second.add(puppet.pid()).unwrap();
         puppet.call(GETEUID, &[]).unwrap();
         let observation = recorder.observe(&again).unwrap();
         assert_eq!(all(&observation), x86_64(["getegid", "geteuid"]));
@@ -321,10 +285,7 @@ mod root {
         assert_eq!(status.code(), Some(0));
         let recorded = running.stop();
         let observation = recorded.observation.as_ref().unwrap();
-        let mut expected: BTreeSet<_> = ins[..rounds]
-            .iter()
-            .map(|&(arch, nr)| call(arch, nr))
-            .collect();
+        let mut expected: BTreeSet<_> = ins[..rounds].iter().copied().map(call).collect();
         expected.extend(x86_64(["exit"]));
         assert_eq!(all(observation), expected);
         assert_eq!(observation.losses, [].into());
@@ -355,7 +316,7 @@ mod root {
             let recorded = Record::program(&path("forks"), [] as [OsString; 0])
                 .stdin(numbers::encode(&ins))
                 .run(Duration::from_secs(60));
-            let mut expected: BTreeSet<_> = ins.iter().map(|&(arch, nr)| call(arch, nr)).collect();
+            let mut expected: BTreeSet<_> = ins.iter().copied().map(call).collect();
             expected.extend(x86_64(["read", "fork", "wait4", "exit", "exit_group"]));
             assert_eq!(calls(recorded.complete(), Phase::App), expected);
             assert_eq!(all(recorded.complete()), expected);

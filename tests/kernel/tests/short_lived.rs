@@ -3,10 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod root {
-    use seccast_kernel::{Call, Record, calls, harmless, kernel, root_with};
+    use seccast_kernel::{Record, assert_calls, call, calls, harmless, kernel, root_with};
     use seccast_model::arch::Arch;
     use seccast_model::observation::Phase;
-    use seccast_model::syscall;
     use seccast_rig::cgroup::Scope;
     use seccast_rig::{Bundle, Container, Runtime, process};
     use seccast_workloads::numbers;
@@ -17,11 +16,6 @@ mod root {
     use std::time::{Duration, Instant};
 
     const CONTAINERS: usize = 1000;
-
-    /// The name of a call that has one.
-    fn call((arch, nr): (Arch, u32)) -> Call {
-        (arch, syscall::name(arch, nr).unwrap().to_owned())
-    }
 
     #[test]
     fn each_of_1000_containers_is_in_the_recording_of_their_parent() {
@@ -61,16 +55,7 @@ mod root {
             seen.intersection(&expected).count(),
             expected.len()
         );
-        assert_eq!(
-            expected.difference(&seen).collect::<Vec<_>>(),
-            [] as [&Call; 0],
-            "missing"
-        );
-        assert_eq!(
-            seen.difference(&expected).collect::<Vec<_>>(),
-            [] as [&Call; 0],
-            "too many"
-        );
+        assert_calls(&seen, &expected, "the containers");
         let observation = recorded.observation.as_ref().unwrap();
         assert_eq!(observation.entered_count, 0);
     }
@@ -124,15 +109,10 @@ mod root {
         let start = Instant::now();
         let recorded = Record::new(["--container", "wait-for-nobody", "--wait=2s"])
             .run(Duration::from_secs(30));
-        assert_eq!(recorded.status.code(), Some(3), "{}", recorded.stderr);
+        recorded.assert_ended(3, &["wait-for-nobody"]);
         assert!(start.elapsed() >= Duration::from_secs(2));
         assert!(recorded.observation.is_none());
         assert!(!recorded.profile_path().exists());
-        assert!(
-            recorded.stderr.contains("wait-for-nobody"),
-            "{}",
-            recorded.stderr
-        );
     }
 
     /// What the other tests of this file rest on: such a container lives for about a millisecond.

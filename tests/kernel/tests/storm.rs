@@ -3,10 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod root {
-    use seccast_kernel::{Call, Record, calls, harmless, kernel, root_with};
+    use seccast_kernel::{Record, assert_calls, call, calls, harmless, kernel, root_with};
     use seccast_model::arch::Arch;
     use seccast_model::observation::Phase;
-    use seccast_model::syscall;
     use seccast_rig::cgroup::Scope;
     use seccast_rig::{Bundle, Runtime, process};
     use seccast_workloads::{numbers, path};
@@ -17,13 +16,6 @@ mod root {
 
     /// Rows of the storm's log.
     const ROWS: [Arch; 3] = [Arch::X86_64, Arch::X86, Arch::X32];
-
-    fn call(arch: Arch, nr: u32) -> Call {
-        (
-            arch,
-            syscall::name(arch, nr).map_or_else(|| nr.to_string(), str::to_owned),
-        )
-    }
 
     #[test]
     fn every_harmless_call_of_three_abis_is_recorded_in_a_storm() {
@@ -75,7 +67,7 @@ mod root {
             expected.extend(
                 (0..1024)
                     .filter(|&nr| row[nr as usize] == 1)
-                    .map(|nr| call(arch, nr)),
+                    .map(|nr| call((arch, nr))),
             );
         }
         let seen = calls(recorded.complete(), Phase::App);
@@ -89,16 +81,7 @@ mod root {
             expected.len() >= list.len(),
             "the storm has not come around once"
         );
-        assert_eq!(
-            expected.difference(&seen).collect::<Vec<_>>(),
-            [] as [&Call; 0],
-            "missing"
-        );
-        assert_eq!(
-            seen.difference(&expected).collect::<Vec<_>>(),
-            [] as [&Call; 0],
-            "too many"
-        );
+        assert_calls(&seen, &expected, "the storm");
     }
 
     /// Rounds of the race in all.
@@ -165,18 +148,9 @@ mod root {
             record = record.stdin(numbers::encode(&list));
             let recorded = record.run(Duration::from_secs(120));
             let seen = calls(recorded.complete(), Phase::App);
-            let mut expected: BTreeSet<_> = list.iter().map(|&(arch, nr)| call(arch, nr)).collect();
+            let mut expected: BTreeSet<_> = list.iter().copied().map(call).collect();
             expected.extend(own.map(|name| (Arch::X86_64, name.to_owned())));
-            assert_eq!(
-                expected.difference(&seen).collect::<Vec<_>>(),
-                [] as [&Call; 0],
-                "missing after {rounds} rounds"
-            );
-            assert_eq!(
-                seen.difference(&expected).collect::<Vec<_>>(),
-                [] as [&Call; 0],
-                "too many"
-            );
+            assert_calls(&seen, &expected, &format!("after {rounds} rounds"));
             let words: Vec<_> = recorded
                 .stdout
                 .chunks_exact(4)

@@ -119,6 +119,13 @@ impl Scope {
         self.mounts.dir(&self.path)
     }
 
+    /// Moves a process into the group.
+    pub fn add(&self, pid: u32) -> Result<()> {
+        let procs = self.dir().join("cgroup.procs");
+        fs::write(&procs, pid.to_string())
+            .with_context(|| format!("cannot write {pid} to {}", procs.display()))
+    }
+
     /// What `bpf_get_current_cgroup_id()` returns in it.
     #[must_use]
     pub fn id(&self) -> u64 {
