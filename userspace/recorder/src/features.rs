@@ -171,27 +171,31 @@ fn programs() -> Vec<Finding> {
     match Kernel::load(1) {
         Ok(mut kernel) => {
             let took = began.elapsed().as_millis();
-            let (state, form, advice) = match kernel.form() {
-                Form::Fast => (State::Good, "fast path (tp_btf, cached)", None),
-                Form::Raw => (
+            let how = format!("loaded and attached in {took} ms");
+            let mut findings = vec![match kernel.form() {
+                Form::Fast => Finding::new(
+                    "programs",
+                    State::Good,
+                    format!("fast path (tp_btf, cached), {how}"),
+                    None,
+                ),
+                Form::Raw => Finding::new(
+                    "programs",
                     State::Limited,
-                    "fallback (raw_tp, no cache)",
+                    format!(
+                        "fallback (raw_tp, no cache), {how}; the fast path was refused: {}",
+                        kernel.slow().unwrap_or("no BTF to attach by")
+                    ),
                     Some(
-                        "recording is exact but costs more; Linux 5.11 with BTF has the fast path",
+                        "recording is exact but costs more; Linux 5.11 with BTF has the fast path, and where that is refused it is a defect: report it with this line",
                     ),
                 ),
-            };
-            let mut findings = vec![Finding::new(
-                "programs",
-                state,
-                format!("{form}, loaded and attached in {took} ms"),
-                advice,
-            )];
+            }];
             findings.push(match kernel.blocked() {
                 Ok(_) => Finding::new("late start", State::Good, "calls that tasks are blocked in are read with their ABI", None),
-                Err(_) => {
+                Err(error) => {
                     let advice = "blocked calls are read from /proc, which needs root and guesses the ABI; Linux 5.15 has the iterator";
-                    Finding::new("late start", State::Limited, "no task iterator", Some(advice))
+                    Finding::new("late start", State::Limited, format!("no task iterator: {}", error.brief()), Some(advice))
                 }
             });
             findings
@@ -205,19 +209,14 @@ fn programs() -> Vec<Finding> {
             )]
         }
         Err(error) => {
-            let mut text = error.to_string();
-            let mut source = std::error::Error::source(&error);
-            while let Some(inner) = source {
-                // The verifier's log is long; its first line says what it is about.
-                text = format!(
-                    "{text}: {}",
-                    inner.to_string().lines().next().unwrap_or_default()
-                );
-                source = inner.source();
-            }
             let advice =
                 "if eBPF is allowed here, this is a defect: report it with the kernel's version";
-            vec![Finding::new("programs", State::Missing, text, Some(advice))]
+            vec![Finding::new(
+                "programs",
+                State::Missing,
+                error.brief(),
+                Some(advice),
+            )]
         }
     }
 }

@@ -37,12 +37,17 @@ impl Kernel {
     fn attach_sys_enter(&mut self) -> Result<(), KernelError> {
         if let Some(btf) = &self.btf {
             let program: &mut BtfTracePoint = program(&mut self.ebpf, "sys_enter")?;
-            if program.load("sys_enter", btf).is_ok() {
-                program
-                    .attach()
-                    .map_err(|source| program_error("attach", "sys_enter", source))?;
-                self.form = Form::Fast;
-                return Ok(());
+            match program.load("sys_enter", btf) {
+                Ok(()) => {
+                    program
+                        .attach()
+                        .map_err(|source| program_error("attach", "sys_enter", source))?;
+                    self.form = Form::Fast;
+                    return Ok(());
+                }
+                Err(source) => {
+                    self.slow = Some(program_error("load", "sys_enter", source).brief());
+                }
             }
         }
         self.attach_raw("sys_enter_raw", "sys_enter")?;

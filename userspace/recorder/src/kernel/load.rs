@@ -98,6 +98,7 @@ impl Kernel {
         drop(loader);
         let mut kernel = Self {
             form: Form::Raw,
+            slow: None,
             keys: take(&mut ebpf, "KEYS")?,
             tasks: take(&mut ebpf, "TASKS")?,
             entered: take(&mut ebpf, "ENTERED")?,

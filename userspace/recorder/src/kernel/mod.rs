@@ -24,7 +24,7 @@ use seccast_common::{
     self as common, ArgumentCall, ArgumentKey, BLOCK, Counted, DeniedKey, Ended, Entered, Process,
     Slot, UnknownKey,
 };
-use std::io;
+use std::{error::Error as _, io};
 use word::Word;
 
 /// Why the kernel could not be made to record.
@@ -87,6 +87,42 @@ pub enum KernelError {
     },
 }
 
+impl KernelError {
+    /// The error and its causes on one line; of a verifier's log what it ends with, which is what it refused.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = self.source();
+        while let Some(inner) = source {
+            source = inner.source();
+            let part = match inner.downcast_ref::<Box<ProgramError>>().map(AsRef::as_ref) {
+                Some(ProgramError::LoadError {
+                    io_error,
+                    verifier_log,
+                }) => {
+                    source = None;
+                    let log = verifier_log.to_string();
+                    match refusal(&log) {
+                        Some(line) => format!("{io_error}: {line}"),
+                        None => io_error.to_string(),
+                    }
+                }
+                _ => inner.to_string(),
+            };
+            text = format!("{text}: {}", part.lines().next().unwrap_or_default());
+        }
+        text
+    }
+}
+
+/// The last line of a verifier's log that is not statistics.
+fn refusal(log: &str) -> Option<&str> {
+    let statistics = ["processed ", "verification time ", "stack depth "];
+    log.lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty() && !statistics.iter().any(|word| line.starts_with(word)))
+}
+
 /// Which form of `sys_enter` is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -105,6 +141,8 @@ pub struct Kernel {
     ebpf: Ebpf,
     btf: Option<Btf>,
     form: Form,
+    /// Why it is not [`Form::Fast`].
+    slow: Option<String>,
     keys: HashMap<MapData, u64, Value<common::Cgroup>>,
     tasks: HashMap<MapData, u32, Value<Process>>,
     entered: HashMap<MapData, u64, Value<Entered>>,
@@ -142,6 +180,12 @@ impl Kernel {
     #[must_use]
     pub fn form(&self) -> Form {
         self.form
+    }
+
+    /// Why this kernel did not take [`Form::Fast`], on one line.
+    #[must_use]
+    pub fn slow(&self) -> Option<&str> {
+        self.slow.as_deref()
     }
 }
 
