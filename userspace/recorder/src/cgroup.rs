@@ -303,6 +303,20 @@ impl Cgroup {
         }
     }
 
+    /// The file that moves a process here when its id, or 0 for the writer, is written to it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn open_procs(&self) -> Result<fs::File, CgroupError> {
+        let path = self.dir.join("cgroup.procs");
+        let opened = fs::File::options().write(true).open(&path);
+        opened.map_err(|source| CgroupError::Io {
+            action: "open",
+            path,
+            source,
+        })
+    }
+
     /// Moves a process here.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use crate::{
     proc,
 };
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Write as _},
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::{Child, Command, ExitStatus},
@@ -92,17 +92,17 @@ pub fn cgroup(hierarchy: &Hierarchy) -> Result<Cgroup, CgroupError> {
 /// A running command.
 pub struct Running {
     child: Child,
-    cgroup: Cgroup,
+    cgroup: Option<Cgroup>,
 }
 
 impl Running {
-    /// Starts `command` in `cgroup`, optionally as another user.
+    /// Starts `command` in `cgroup`, or where the caller is, optionally as another user.
     ///
     /// # Errors
     /// When it cannot be executed or the cgroup cannot be entered.
     pub fn start(
         command: &[String],
-        cgroup: Cgroup,
+        cgroup: Option<Cgroup>,
         user: Option<User>,
     ) -> Result<Self, CommandError> {
         let (program, arguments) = command
@@ -110,20 +110,13 @@ impl Running {
             .ok_or_else(|| CommandError::NotFound {
                 program: String::new(),
             })?;
-        let path = cgroup.dir.join("cgroup.procs");
-        let mut procs =
-            File::options()
-                .write(true)
-                .open(&path)
-                .map_err(|source| CgroupError::Io {
-                    action: "open",
-                    path,
-                    source,
-                })?;
+        let mut procs = cgroup.as_ref().map(Cgroup::open_procs).transpose()?;
         let mut child = Command::new(program);
         child.args(arguments);
         let enter = move || -> io::Result<()> {
-            procs.write_all(b"0")?;
+            if let Some(procs) = &mut procs {
+                procs.write_all(b"0")?;
+            }
             if let Some(User { uid, gid }) = user {
                 // SAFETY: async-signal-safe system calls without pointers but an empty list.
                 let failed = unsafe {
@@ -173,9 +166,12 @@ impl Running {
         }
     }
 
-    /// Kills everything in its cgroup.
+    /// Kills everything in its cgroup, or it alone where it has none.
     pub fn kill(&self) {
-        for pid in self.cgroup.processes() {
+        let Some(cgroup) = &self.cgroup else {
+            return self.signal(libc::SIGKILL);
+        };
+        for pid in cgroup.processes() {
             if let Ok(pid) = i32::try_from(pid) {
                 // SAFETY: no pointers.
                 let _ = unsafe { libc::kill(pid, libc::SIGKILL) };
@@ -188,7 +184,7 @@ impl Running {
     #[must_use]
     pub fn leave(mut self, hierarchy: &Hierarchy) -> Vec<String> {
         let _ = self.child.try_wait();
-        let left: Vec<_> = self.cgroup.processes().into_iter().collect();
+        let left: Vec<_> = self.cgroup.iter().flat_map(Cgroup::processes).collect();
         if let Ok(home) = hierarchy.of_process(std::process::id()) {
             for pid in &left {
                 let _ = home.add(*pid);
@@ -203,13 +199,15 @@ impl Running {
 impl Drop for Running {
     /// After [`Running::leave`] only the cgroup is left; without it, a failure of the recorder's ends what it started.
     fn drop(&mut self) {
-        self.kill();
-        if !self.cgroup.processes().is_empty() || matches!(self.child.try_wait(), Ok(None)) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.kill();
             let _ = self.child.wait();
         }
+        let Some(cgroup) = &self.cgroup else { return };
+        self.kill();
         // A killed process leaves its cgroup a moment after it is gone.
         for _ in 0..50 {
-            if self.cgroup.remove().is_ok() || !self.cgroup.exists() {
+            if cgroup.remove().is_ok() || !cgroup.exists() {
                 return;
             }
             std::thread::sleep(Duration::from_millis(10));

@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod command;
 pub mod container;
+pub mod engine;
 pub mod features;
 pub mod kernel;
 mod near;

@@ -59,6 +59,15 @@ pub fn parent(pid: u32) -> Option<u32> {
     u32::try_from(stat(pid, 4)?).ok()
 }
 
+/// Every process that is seen here.
+#[must_use]
+pub fn all() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
 /// The process and its ancestors, nearest first; at most `limit`.
 #[must_use]
 pub fn line(pid: u32, limit: usize) -> Vec<u32> {

@@ -4,6 +4,7 @@ use crate::{
     arguments,
     cgroup::{Cgroup, CgroupError, Hierarchy},
     clock,
+    engine::{Client, Details},
     kernel::{Event, Kernel, KernelError, SlotId},
     proc,
     runtime::bundle::Bundle,
@@ -74,6 +75,8 @@ pub struct Recording {
     pub cgroup: Cgroup,
     /// The target's bundle, where it is known.
     pub bundle: Option<Bundle>,
+    /// The client of the engine that runs it, where it is known.
+    pub client: Option<Client>,
     /// See [`Observation::started_late_ns`].
     pub started_late_ns: Option<u64>,
     /// See [`Observation::blocked_at_attach`].
@@ -89,6 +92,22 @@ pub struct Recording {
     id: String,
     started_ns: u64,
     started_ktime: u64,
+}
+
+impl Recording {
+    /// Takes what the engine tells of the container; what is known already stays.
+    pub fn describe(&mut self, details: &Details) {
+        let target = &mut self.target;
+        let fill = |known: &mut Option<String>, told: &Option<String>| {
+            if known.is_none() {
+                known.clone_from(told);
+            }
+        };
+        fill(&mut target.container_name, &details.name);
+        fill(&mut target.image, &details.image);
+        fill(&mut target.image_digest, &details.image_digest);
+        fill(&mut target.runtime, &details.runtime);
+    }
 }
 
 /// A new cgroup that somebody made while new ones are recorded.
@@ -216,6 +235,7 @@ impl Recorder {
             },
             cgroup,
             bundle: None,
+            client: None,
             started_late_ns: None,
             blocked: BTreeMap::new(),
             blocked_unread: 0,

@@ -1,7 +1,7 @@
 //! `seccast record`.
 
 use super::generate::{EnteredArg, PolicyArgs};
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, ValueEnum};
 use seccast_recorder::command::User;
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
@@ -16,14 +16,18 @@ Needs root, or CAP_BPF and CAP_PERFMON with write access to a cgroup. Other proc
 costs little more than under an empty tracepoint program.",
     after_long_help = "\
 Examples:
+  seccast record -o redis.json -- docker run --rm redis
+      record the container that the command starts, in audit mode, from its first instruction to its end
   seccast record --container web --wait -o web.json
-      wait for the runc container `web`, record it from its first instruction to its end, write web.json and web.report.json
+      wait for the container `web`, record it from its first instruction to its end, write web.json and web.report.json
   seccast record --user 1000:1000 -o sort.json -- sort /etc/passwd
       record a command
   seccast record --container web --for 10m --observation web.observation.json
       record a running container for ten minutes; its start is missing, and the observation says so
   seccast record --cgroup /system.slice/nginx.service --until quiet=60s -o nginx.json
       record a service until it has called nothing new for a minute
+  seccast record --all profiles
+      record every container that starts on this machine until Ctrl-C, each into files of its own
 
 The first Ctrl-C goes to CMD, and recording goes on until it has ended; a second one ends the recording at once. SIGUSR1 writes
 the state so far.
@@ -35,9 +39,12 @@ pub struct RecordArgs {
     /// Run CMD in a cgroup of its own and record it from its execve on
     #[arg(last = true, group = "target", value_name = "CMD")]
     pub command: Vec<String>,
-    /// Record a container: a runc container's name, or the 64-digit id of any engine's
+    /// Record a container of docker, podman, containerd, runc or crun by its name or id
     #[arg(long, group = "target", value_name = "NAME|ID")]
     pub container: Option<String>,
+    /// Record every container that starts on this machine, until stopped; each gets its own files in DIR
+    #[arg(long, group = "target", value_name = "DIR", conflicts_with_all = ["output", "observation"])]
+    pub all: Option<PathBuf>,
     /// Record a cgroup and everything below it; PATH is below the cgroup2 mount
     #[arg(long, group = "target", value_name = "PATH")]
     pub cgroup: Option<String>,
@@ -51,9 +58,18 @@ pub struct RecordArgs {
     #[arg(long, requires = "container", value_name = "D", num_args = 0..=1, require_equals = true, value_parser = duration)]
     #[expect(clippy::option_option, reason = "absent, without limit, with limit")]
     pub wait: Option<Option<Duration>>,
-    /// With --container: where runc keeps its state, if not in a usual place
-    #[arg(long, requires = "container", value_name = "DIR")]
+    /// With --container or --all: the engine that runs it, where its name is known to several or its socket is unusual
+    #[arg(long, value_enum, conflicts_with_all = ["command", "cgroup", "pid"])]
+    pub engine: Option<EngineArg>,
+    /// With --engine: its local socket, if not the one that its client finds by itself
+    #[arg(long, requires = "engine", value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// With --container or --all: where runc or crun keeps its state, if not in a usual place
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["command", "cgroup", "pid"])]
     pub runtime_root: Option<PathBuf>,
+    /// With a CMD that starts a container: leave the engine's filter on; what it denies is listed and not allowed
+    #[arg(long, requires = "command")]
+    pub keep_filter: bool,
     /// Run CMD as this user
     #[arg(long, requires = "command", value_name = "UID[:GID]")]
     pub user: Option<User>,
@@ -83,6 +99,21 @@ pub struct RecordArgs {
     /// No progress and no final line; `armed`, warnings and errors only
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// An engine, or a runtime alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EngineArg {
+    /// dockerd
+    Docker,
+    /// podman
+    Podman,
+    /// containerd, without docker
+    Containerd,
+    /// runc alone
+    Runc,
+    /// crun alone
+    Crun,
 }
 
 /// When to stop.

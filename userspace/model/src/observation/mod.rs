@@ -69,7 +69,9 @@ pub enum Backend {
 /// What was recorded.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Target {
-    /// `runc`, `crun`, `docker`…, or `None` for a command, a process or a cgroup.
+    /// The engine that runs the container: `docker`, `podman`, `containerd`; `None` where a runtime runs it alone.
+    pub engine: Option<String>,
+    /// The low-level runtime: `runc`, `crun`…, or `None` for a command, a process or a cgroup.
     pub runtime: Option<String>,
     /// The container's id.
     pub container_id: Option<String>,

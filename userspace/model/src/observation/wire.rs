@@ -206,6 +206,8 @@ mod v1 {
     #[derive(Debug, Serialize, Deserialize)]
     struct Target {
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        engine: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         runtime: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         container_id: Option<String>,
@@ -305,6 +307,7 @@ mod v1 {
                 }
                 .to_owned(),
                 target: Target {
+                    engine: o.target.engine.clone(),
                     runtime: o.target.runtime.clone(),
                     container_id: o.target.container_id.clone(),
                     container_name: o.target.container_name.clone(),
@@ -437,6 +440,7 @@ mod v1 {
                 }
             },
             target: domain::Target {
+                engine: wire.target.engine,
                 runtime: wire.target.runtime,
                 container_id: wire.target.container_id,
                 container_name: wire.target.container_name,

@@ -44,6 +44,7 @@ pub(super) fn write(report: &Report) -> String {
                 ("recording_id", json!(recording.id)),
                 ("tool_version", json!(recording.tool_version)),
                 ("backend", json!(match recording.backend { Backend::Ebpf => "ebpf", Backend::Ptrace => "ptrace" })),
+                ("engine", json!(target.engine)),
                 ("runtime", json!(target.runtime)),
                 ("container_id", json!(target.container_id)),
                 ("container_name", json!(target.container_name)),

@@ -101,7 +101,7 @@ fn calls(max: usize) -> impl Strategy<Value = BTreeMap<(Arch, Phase), BTreeMap<S
 fn target() -> impl Strategy<Value = Target> {
     let text = || prop::option::of(".{0,12}");
     (
-        text(),
+        (text(), text()),
         text(),
         text(),
         text(),
@@ -112,7 +112,7 @@ fn target() -> impl Strategy<Value = Target> {
     )
         .prop_map(
             |(
-                runtime,
+                (engine, runtime),
                 container_id,
                 container_name,
                 image,
@@ -121,6 +121,7 @@ fn target() -> impl Strategy<Value = Target> {
                 command,
                 extra,
             )| Target {
+                engine,
                 runtime,
                 container_id,
                 container_name,

@@ -2,7 +2,7 @@
 
 use crate::proc;
 use serde::Deserialize;
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 /// Larger files are not read: a config.json is some ten kilobytes.
 const LIMIT: u64 = 16 << 20;
@@ -11,6 +11,7 @@ const LIMIT: u64 = 16 << 20;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Bundle {
+    annotations: BTreeMap<String, String>,
     hooks: Hooks,
     linux: Linux,
 }
@@ -51,6 +52,21 @@ impl Bundle {
     #[must_use]
     pub fn read(folder: &Path) -> Option<Self> {
         serde_json::from_slice(&proc::read_file(&folder.join("config.json"), LIMIT)?).ok()
+    }
+
+    /// The name that a CRI (kubelet) or nerdctl gave the container.
+    #[must_use]
+    pub fn container_name(&self) -> Option<&str> {
+        let keys = ["io.kubernetes.cri.container-name", "nerdctl/name"];
+        let mut found = keys.iter().filter_map(|key| self.annotations.get(*key));
+        found.next().map(String::as_str)
+    }
+
+    /// The image's reference, where a CRI noted it.
+    #[must_use]
+    pub fn image(&self) -> Option<&str> {
+        let image = self.annotations.get("io.kubernetes.cri.image-name");
+        image.map(String::as_str)
     }
 
     /// Is `file` one of the createContainer hooks, which run before the filter?

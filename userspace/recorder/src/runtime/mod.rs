@@ -1,4 +1,5 @@
-//! What container runtimes leave on the machine about their containers.
+//! What container runtimes leave on the machine about their containers: state folders, bundles, command lines.
 
 pub mod bundle;
-pub mod runc;
+pub mod line;
+pub mod state;

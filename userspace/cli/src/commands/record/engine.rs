@@ -1,0 +1,333 @@
+//! `record -- docker run …`: the container that a command starts is recorded, in audit mode, and not the command.
+
+use crate::{args::record::RecordArgs, output};
+use anyhow::{Context as _, bail};
+use seccast_model::audit_profile;
+use seccast_recorder::{
+    Recorder,
+    command::{CommandError, Running, User},
+    container::{Name, Waiting, Wanted},
+    engine::{
+        Client, EngineError, Events, Kind, check_runtime,
+        command::{Start, Verb},
+    },
+};
+use std::{
+    fs,
+    os::unix::fs::chown,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+use tempfile::TempDir;
+
+/// How long after the client's end its container may show itself: the kernel's news of it are milliseconds behind.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// A command that starts containers, on its way.
+pub(super) struct Engine {
+    start: Start,
+    client: Client,
+    user: Option<User>,
+    ids: Ids,
+    running: Option<Running>,
+    ended: Option<(ExitStatus, Instant)>,
+    stops: Vec<std::process::Child>,
+    /// Holds the audit profile and the id file as long as the client may read them.
+    _work: TempDir,
+}
+
+/// How the ids of its containers are known.
+enum Ids {
+    /// From the command, or asked before.
+    Known(Vec<String>),
+    /// The client writes it there (`--cidfile`).
+    File(PathBuf),
+}
+
+impl Engine {
+    /// Refuses what cannot be recorded from here, and puts the command into audit mode.
+    pub(super) fn prepare(mut start: Start, args: &RecordArgs) -> anyhow::Result<Self> {
+        let kind = start.kind();
+        let client = start.client.clone().as_user(args.user);
+        if start.verb == Verb::Create {
+            bail!(
+                "{} create starts nothing; use run, or create it and record its start: seccast record --container NAME --wait",
+                kind.name()
+            );
+        }
+        if let Some(runtime) = start.runtime() {
+            check_runtime(runtime)?;
+        }
+        client.check_local()?;
+        let work = tempfile::Builder::new()
+            .prefix("seccast-record-")
+            .tempdir()
+            .context("cannot make a temporary folder")?;
+        if let Some(user) = args.user {
+            chown(work.path(), Some(user.uid), Some(user.gid))
+                .context("cannot give the temporary folder to --user")?;
+        }
+        audit(&mut start, args, work.path())?;
+        let ids = ids(&mut start, &client, work.path())?;
+        Ok(Self {
+            start,
+            client,
+            user: args.user,
+            ids,
+            running: None,
+            ended: None,
+            stops: Vec::new(),
+            _work: work,
+        })
+    }
+
+    /// Who starts them.
+    pub(super) fn name(&self) -> &'static str {
+        self.start.kind().name()
+    }
+
+    /// From now on no new cgroup escapes.
+    pub(super) fn arm(&self, recorder: &mut Recorder) -> anyhow::Result<Waiting> {
+        let kind = self.start.kind();
+        let of_runtime = |program: &str| {
+            let root = self.client.option(&["--root"]);
+            root.map_or_else(|| PathBuf::from(format!("/run/{program}")), PathBuf::from)
+        };
+        let names = match &self.ids {
+            Ids::Known(ids) => ids.clone(),
+            Ids::File(_) => Vec::new(),
+        };
+        if let (true, Verb::Start, [name]) = (kind.is_runtime(), self.start.verb, &names[..]) {
+            let name = Name::new(
+                name,
+                Some(of_runtime(kind.program())),
+                Some(self.client.clone()),
+            );
+            return Ok(name.wait(recorder)?);
+        }
+        let containerd = kind == Kind::Containerd;
+        let wanted = Wanted {
+            names,
+            all: false,
+            engine: Some(kind),
+            namespace: containerd.then(|| self.client.namespace()),
+            address: containerd.then(|| self.client.address()),
+            root: kind.is_runtime().then(|| of_runtime(kind.program())),
+        };
+        let events = if kind.is_runtime() {
+            Vec::new()
+        } else {
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
+            vec![Events::subscribe(&self.client, now)?]
+        };
+        Ok(Waiting::arm(
+            recorder,
+            wanted,
+            events,
+            self.start.starts_many(),
+        )?)
+    }
+
+    /// Executes the command.
+    pub(super) fn start(&mut self) -> Result<(), CommandError> {
+        self.running = Some(Running::start(self.start.words(), None, self.user)?);
+        Ok(())
+    }
+
+    /// Tells what is waited for of the ids that are known by now.
+    pub(super) fn learn(&self, waiting: &mut Waiting) {
+        if let Ids::File(path) = &self.ids
+            && let Ok(id) = fs::read_to_string(path)
+            && !id.trim().is_empty()
+        {
+            waiting.expect(id.trim());
+        }
+    }
+
+    /// The client's status, once it has ended.
+    pub(super) fn status(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        if let (None, Some(running)) = (&self.ended, &mut self.running) {
+            let status = running.ended().context("cannot wait for CMD")?;
+            self.ended = status.map(|status| (status, Instant::now()));
+        }
+        self.stops
+            .retain_mut(|stop| matches!(stop.try_wait(), Ok(None)));
+        Ok(self.ended.map(|(status, _)| status))
+    }
+
+    /// The client has ended, and so long ago that what it started would have shown itself.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended.is_some_and(|(_, when)| when.elapsed() >= SETTLE)
+    }
+
+    /// Sends the client a signal; false when it has ended.
+    pub(super) fn signal(&self, signal: i32) -> bool {
+        match (&self.running, self.ended) {
+            (Some(running), None) => {
+                running.signal(signal);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Stops containers as their engine would: its stop signal, 10 s, KILL; `kill` at once.
+    pub(super) fn stop<'a>(&mut self, ids: impl IntoIterator<Item = &'a str>, kill: bool) {
+        for id in ids {
+            match self.client.stop(id, kill) {
+                Ok(child) => self.stops.push(child),
+                Err(error) => {
+                    output::warning(&format!("cannot stop container {id}: {error}"), None)
+                }
+            }
+        }
+    }
+
+    /// A failure of ours leaves nothing running: what was started is killed, and the client with it.
+    pub(super) fn abandon<'a>(&mut self, ids: impl IntoIterator<Item = &'a str>) {
+        self.stop(ids, true);
+        for stop in &mut self.stops {
+            let _ = stop.wait();
+        }
+        self.running = None;
+    }
+
+    /// An id that its file has although no cgroup showed it.
+    pub(super) fn written_id(&self) -> Option<String> {
+        let Ids::File(path) = &self.ids else {
+            return None;
+        };
+        let id = fs::read_to_string(path).ok()?;
+        Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+    }
+}
+
+/// Adds the audit profile, unless the command says itself which filter it wants.
+fn audit(start: &mut Start, args: &RecordArgs, work: &Path) -> anyhow::Result<()> {
+    let engine = start.kind().name();
+    if args.keep_filter {
+        output::note(&format!(
+            "seccast: --keep-filter: {engine}'s filter stays; what it denies is listed as denied and not allowed"
+        ));
+        return Ok(());
+    }
+    if start.verb == Verb::Start {
+        output::note(
+            "seccast: a container keeps the filter that it was made with; to record it in audit mode, make it anew with run",
+        );
+        return Ok(());
+    }
+    if start.names_a_filter() {
+        output::note("seccast: the command names a filter itself, which stays");
+        return Ok(());
+    }
+    let profile = work.join("audit.json");
+    let added = match start.kind() {
+        // ctr gives no filter unless it is told to.
+        Kind::Containerd => return Ok(()),
+        Kind::Runc | Kind::Crun => {
+            let Some(bundle) = audited_bundle(&start.bundle(), work)? else {
+                return Ok(());
+            };
+            start.set("--bundle", "-b", &bundle.display().to_string());
+            format!("--bundle {}", bundle.display())
+        }
+        _ => {
+            fs::write(&profile, audit_profile().to_oci_json())
+                .context("cannot write the audit profile")?;
+            let option = format!("seccomp={}", profile.display());
+            start.add(&["--security-opt", &option]);
+            format!("--security-opt {option}")
+        }
+    };
+    output::note(&format!(
+        "seccast: audit mode: the container gets a filter that allows everything ({added}); --keep-filter leaves {engine}'s"
+    ));
+    Ok(())
+}
+
+/// A copy of a bundle's config.json with the audit profile in place of its filter; `None` where it has none. The bundle is
+/// the user's and stays as it is.
+fn audited_bundle(bundle: &Path, work: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let file = bundle.join("config.json");
+    let text = fs::read_to_string(&file).with_context(|| {
+        format!(
+            "cannot read {}; name the bundle with --bundle",
+            file.display()
+        )
+    })?;
+    let mut config: serde_json::Value =
+        serde_json::from_str(&text).with_context(|| format!("{} is no JSON", file.display()))?;
+    let Some(filter) = config
+        .pointer_mut("/linux/seccomp")
+        .filter(|filter| !filter.is_null())
+    else {
+        return Ok(None);
+    };
+    *filter = serde_json::from_str(&audit_profile().to_oci_json()).context("the audit profile")?;
+    // Paths in it are relative to the bundle (OCI config.md: root.path, mounts[].source of bind mounts).
+    let bundle = bundle
+        .canonicalize()
+        .with_context(|| format!("no bundle {}", bundle.display()))?;
+    let make_absolute = |path: Option<&mut serde_json::Value>| {
+        if let Some(path) = path
+            && let Some(text) = path.as_str()
+            && !text.starts_with('/')
+        {
+            *path = bundle.join(text).display().to_string().into();
+        }
+    };
+    make_absolute(config.pointer_mut("/root/path"));
+    let mounts = config
+        .get_mut("mounts")
+        .and_then(serde_json::Value::as_array_mut);
+    for mount in mounts.into_iter().flatten() {
+        let bind = |option: &serde_json::Value| matches!(option.as_str(), Some("bind" | "rbind"));
+        let options = mount.get("options").and_then(serde_json::Value::as_array);
+        if options.is_some_and(|options| options.iter().any(bind)) {
+            make_absolute(mount.get_mut("source"));
+        }
+    }
+    let copy = work.join("bundle");
+    fs::create_dir(&copy).context("cannot make a temporary bundle")?;
+    fs::write(copy.join("config.json"), config.to_string())
+        .context("cannot write a temporary bundle")?;
+    Ok(Some(copy))
+}
+
+/// Where the ids of its containers come from: the command, the engine, or a file that the client writes before it starts
+/// the container.
+fn ids(start: &mut Start, client: &Client, work: &Path) -> anyhow::Result<Ids> {
+    let kind = start.kind();
+    if let Some(id) = start.id() {
+        return Ok(Ids::Known(vec![id.to_owned()]));
+    }
+    match start.verb {
+        Verb::Run => {
+            if let Some(path) = start.option(&["--cidfile"]) {
+                return Ok(Ids::File(path.into()));
+            }
+            let path = work.join("id");
+            start.add(&["--cidfile", &path.display().to_string()]);
+            Ok(Ids::File(path))
+        }
+        _ => {
+            let names = start.positionals();
+            if names.is_empty() {
+                bail!("name the containers that {} is to start", kind.name());
+            }
+            let id = |name: &String| match client.inspect(name) {
+                Ok(Some(details)) => Ok(details.id),
+                Ok(None) => Err(EngineError::Unknown {
+                    engine: kind.name(),
+                    name: name.clone(),
+                }),
+                Err(error) => Err(error),
+            };
+            Ok(Ids::Known(names.iter().map(id).collect::<Result<_, _>>()?))
+        }
+    }
+}

@@ -1,0 +1,600 @@
+//! The loop from armed to the end, over one recording or many.
+
+use super::{
+    engine::Engine,
+    outputs::Outputs,
+    target::{Watched, entered_as},
+};
+use crate::{
+    args::{
+        generate::EnteredArg,
+        record::{RecordArgs, Until},
+    },
+    exit::{Exit, Failed},
+    output::{self, progress::Progress},
+};
+use anyhow::{Context as _, anyhow, bail};
+use seccast_model::observation::Phase;
+use seccast_recorder::{
+    News, Recorder, Recording,
+    command::{self, Running},
+    container::Waiting,
+    engine::Details,
+    proc,
+    runtime::bundle::Bundle,
+};
+use signal_hook::{
+    consts::{SIGINT, SIGKILL, SIGTERM, SIGUSR1},
+    iterator::{SignalsInfo, exfiltrator::WithOrigin},
+    low_level::siginfo::Cause,
+};
+use std::{
+    process::ExitStatus,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long events are waited for at most; new ones wake at once.
+const TICK: Duration = Duration::from_millis(20);
+/// Between the stop signal and KILL, as engines do it.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long an engine's answer about a container is waited for at its end.
+const DETAILS: Duration = Duration::from_secs(5);
+
+/// A recording under way.
+struct Active {
+    recording: Recording,
+    /// It is known whether the application started under a filter.
+    judged: bool,
+    /// A process was in it.
+    populated: bool,
+    /// What its engine says of it, asked beside.
+    details: Option<mpsc::Receiver<Details>>,
+}
+
+/// The loop.
+pub(super) struct Run {
+    args: RecordArgs,
+    outputs: Outputs,
+    until: Vec<Until>,
+    progress: Progress,
+    armed: Instant,
+    signals: SignalsInfo<WithOrigin>,
+    interrupts: u32,
+    /// When KILL follows.
+    stopping: Option<Instant>,
+    active: Vec<Active>,
+    waiting: Option<Waiting>,
+    command: Option<Running>,
+    engine: Option<Engine>,
+    process: Option<u32>,
+    /// Containers that were begun.
+    begun: usize,
+    /// The worst exit of those that were written.
+    worst: Exit,
+}
+
+/// What a pass of the loop found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    Go,
+    End,
+}
+
+impl Run {
+    pub(super) fn new(
+        args: RecordArgs,
+        outputs: Outputs,
+        until: Vec<Until>,
+        progress: Progress,
+        signals: SignalsInfo<WithOrigin>,
+        watched: Watched,
+    ) -> Self {
+        let mut run = Self {
+            args,
+            outputs,
+            until,
+            progress,
+            armed: Instant::now(),
+            signals,
+            interrupts: 0,
+            stopping: None,
+            active: Vec::new(),
+            waiting: watched.waiting,
+            command: watched.command,
+            engine: watched.engine,
+            process: watched.process,
+            begun: 0,
+            worst: Exit::Done,
+        };
+        if let Some(recording) = watched.recording {
+            run.begin(recording);
+        }
+        run
+    }
+
+    /// From the first event to the exit code. A failure leaves nothing running that was started here.
+    pub(super) fn go(&mut self, recorder: &mut Recorder) -> anyhow::Result<Exit> {
+        let ended = self
+            .record(recorder)
+            .and_then(|status| self.finish(recorder, status));
+        if ended.is_err() {
+            let ids = self.container_ids();
+            if let Some(engine) = &mut self.engine {
+                engine.abandon(ids.iter().map(String::as_str));
+            }
+        }
+        ended
+    }
+
+    fn record(&mut self, recorder: &mut Recorder) -> anyhow::Result<Option<ExitStatus>> {
+        loop {
+            let news = recorder.poll(TICK)?;
+            for item in &news {
+                self.show(item);
+            }
+            self.look_for_starts(recorder, &news)?;
+            let alone = !self.outputs.is_folder();
+            for active in &mut self.active {
+                active.judge(recorder, alone)?;
+            }
+            if self.take_signals(recorder)? == Pass::End {
+                return self.status();
+            }
+            if self.command.is_some() {
+                let status = self.status()?;
+                if status.is_some() {
+                    return Ok(status);
+                }
+                self.stop_in_time();
+            } else if self.containers_ended(recorder)? == Pass::End {
+                return self.status();
+            }
+            if self.progress.due() {
+                self.progress.draw(recorder.losses()?);
+            }
+        }
+    }
+
+    /// CMD's status, once it has ended.
+    fn status(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        match (&mut self.command, &mut self.engine) {
+            (Some(command), _) => command.ended().context("cannot wait for CMD"),
+            (None, Some(engine)) => engine.status(),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn begin(&mut self, mut recording: Recording) {
+        recording.entered_as = entered_as(&self.args);
+        let target = &recording.target;
+        let engine = target
+            .engine
+            .is_some()
+            .then(|| recording.client.clone())
+            .flatten();
+        // Beside: an answer takes a tenth of a second, in which a thousand calls may come.
+        let details = engine.zip(target.container_id.clone()).map(|(client, id)| {
+            let (sender, receiver) = mpsc::channel();
+            thread::spawn(move || {
+                if let Ok(Some(details)) = client.inspect(&id) {
+                    let _ = sender.send(details);
+                }
+            });
+            receiver
+        });
+        self.begun += 1;
+        self.active.push(Active {
+            judged: false,
+            // What was there at the beginning may be gone by now.
+            populated: recording.started_late_ns.is_some(),
+            recording,
+            details,
+        });
+    }
+
+    /// Containers that have shown themselves since.
+    fn look_for_starts(&mut self, recorder: &mut Recorder, news: &[News]) -> anyhow::Result<()> {
+        let Some(mut waiting) = self.waiting.take() else {
+            return Ok(());
+        };
+        if let Some(engine) = &self.engine {
+            engine.learn(&mut waiting);
+        }
+        let found = waiting.check(recorder, news)?;
+        let first = self.begun == 0 && !found.is_empty();
+        if first {
+            self.progress.restart();
+        }
+        for recording in found {
+            if !self.args.quiet {
+                let target = &recording.target;
+                let id = target.container_id.as_deref().unwrap_or_default();
+                let name = self
+                    .args
+                    .container
+                    .as_deref()
+                    .or(target.container_name.as_deref());
+                self.progress.above(&format!(
+                    "seccast: container {} is starting in cgroup {}",
+                    name.unwrap_or(id).escape_debug(),
+                    recording.cgroup.path.escape_debug()
+                ));
+            }
+            self.begin(recording);
+        }
+        if self.outputs.is_folder() || self.begun == 0 {
+            self.waiting = Some(waiting);
+        }
+        if let (0, Some(limit)) = (self.begun, self.args.wait.flatten())
+            && self.armed.elapsed() >= limit
+        {
+            self.progress.clear();
+            let name = self.args.container.as_deref().unwrap_or_default();
+            bail!(
+                "container {name} did not start within {}; nothing was written",
+                humantime::format_duration(limit)
+            );
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, item: &News) {
+        if let News::Call {
+            slot,
+            name,
+            phase,
+            pid,
+            comm,
+        } = item
+            && self
+                .active
+                .iter()
+                .any(|active| active.recording.slots.contains(slot))
+            && (!matches!(phase, Phase::Runtime | Phase::Entered)
+                || self.args.entered == Some(EnteredArg::App))
+        {
+            self.progress.new_call(name, comm, *pid);
+        }
+    }
+
+    /// Ends what has ended. The whole run ends with its last container, or when the time is over.
+    fn containers_ended(&mut self, recorder: &mut Recorder) -> anyhow::Result<Pass> {
+        let status = self.status()?;
+        let mut at = 0;
+        let mut all = true;
+        while at < self.active.len() {
+            if !self.target_ended(recorder, at)? {
+                all = false;
+            } else if self.outputs.is_folder() {
+                // Its last events.
+                for item in recorder.poll(Duration::ZERO)? {
+                    self.show(&item);
+                }
+                let active = self.active.remove(at);
+                self.write_one(recorder, active)?;
+                continue;
+            }
+            at += 1;
+        }
+        let over = match &mut self.engine {
+            Some(engine) => {
+                if self.begun == 0 {
+                    // What failed to start has said so by its status.
+                    engine.is_over() || status.is_some_and(|status| !status.success())
+                } else {
+                    all && status.is_some() && (!self.outputs.is_folder() || engine.is_over())
+                }
+            }
+            None => all && self.begun > 0 && self.args.all.is_none(),
+        };
+        if over {
+            return Ok(Pass::End);
+        }
+        if !self.time_is_over() || self.begun == 0 && self.args.all.is_none() {
+            return Ok(Pass::Go);
+        }
+        if self.engine.is_none() {
+            return Ok(Pass::End);
+        }
+        match self.stopping {
+            None => self.stop_containers(false),
+            Some(deadline) if Instant::now() >= deadline => self.stop_containers(true),
+            Some(_) => {}
+        }
+        Ok(Pass::Go)
+    }
+
+    /// The containers that seccast started are stopped as their engine would, still recorded.
+    fn stop_containers(&mut self, kill: bool) {
+        // The engine's own KILL comes first where it has one.
+        self.stopping = Some(Instant::now() + GRACE + Duration::from_secs(2));
+        let ids = self.container_ids();
+        if let Some(engine) = &mut self.engine {
+            engine.stop(ids.iter().map(String::as_str), kill);
+        }
+    }
+
+    fn container_ids(&self) -> Vec<String> {
+        let ids = self
+            .active
+            .iter()
+            .filter_map(|active| active.recording.target.container_id.clone());
+        let mut ids: Vec<_> = ids.collect();
+        if ids.is_empty() {
+            ids.extend(self.engine.as_ref().and_then(Engine::written_id));
+        }
+        ids
+    }
+
+    /// The target's own end: its process's, or that of everything in its cgroup.
+    fn target_ended(&mut self, recorder: &Recorder, at: usize) -> anyhow::Result<bool> {
+        let active = &mut self.active[at];
+        let recording = &active.recording;
+        let populated = recording.cgroup.populated();
+        active.populated |= populated;
+        if let Some(pid) = self.process {
+            return Ok(proc::comm(pid).is_none() || !recording.cgroup.exists());
+        }
+        if !recording.cgroup.exists() {
+            return Ok(true);
+        }
+        // A cgroup that was named may be filled and emptied many times; it ends when it is removed, or when `exit` is asked for.
+        if self.args.cgroup.is_some() && !self.until.contains(&Until::Exit) {
+            return Ok(false);
+        }
+        let started = recorder.started_filtered(recording)?.is_some();
+        Ok((active.populated || started) && !populated)
+    }
+
+    fn time_is_over(&self) -> bool {
+        self.until.iter().any(|until| match until {
+            Until::Exit => false,
+            Until::After(limit) => self.progress.elapsed() >= *limit,
+            Until::Quiet(limit) => self.progress.quiet() >= *limit,
+        })
+    }
+
+    /// CMD was started by us, so we stop it as an engine would, still recording.
+    fn stop_in_time(&mut self) {
+        let over = self.time_is_over();
+        let Some(command) = &self.command else { return };
+        match self.stopping {
+            None if over => {
+                command.signal(SIGTERM);
+                self.stopping = Some(Instant::now() + GRACE);
+            }
+            Some(deadline) if Instant::now() >= deadline => command.kill(),
+            _ => {}
+        }
+    }
+
+    fn take_signals(&mut self, recorder: &mut Recorder) -> anyhow::Result<Pass> {
+        let pending: Vec<_> = self.signals.pending().collect();
+        for origin in pending {
+            if origin.signal == SIGUSR1 {
+                self.write_so_far(recorder)?;
+                continue;
+            }
+            self.interrupts += 1;
+            if self.interrupts > 1 || (self.command.is_none() && self.engine.is_none()) {
+                return Ok(Pass::End);
+            }
+            // The terminal has delivered its Ctrl-C to the whole foreground group, CMD with it.
+            let by_terminal = origin.signal == SIGINT && matches!(origin.cause, Cause::Kernel);
+            if let Some(command) = &self.command {
+                if !by_terminal {
+                    command.signal(origin.signal);
+                }
+                continue;
+            }
+            let attached = self.engine.as_ref().is_some_and(|engine| {
+                // A signal that it got already is not sent: 0 only asks whether it lives.
+                engine.signal(if by_terminal { 0 } else { origin.signal })
+            });
+            if !attached {
+                // The client is gone, its container is what is left of CMD.
+                self.stop_containers(false);
+            }
+        }
+        Ok(Pass::Go)
+    }
+
+    /// SIGUSR1: the files as if it ended now. A failure is told, and recording goes on.
+    fn write_so_far(&mut self, recorder: &mut Recorder) -> anyhow::Result<()> {
+        if self.active.is_empty() {
+            self.progress.above("seccast: nothing is recorded yet");
+            return Ok(());
+        }
+        // Names in a folder are given out at the end.
+        let Outputs::Files(files) = &self.outputs else {
+            self.progress
+                .above("seccast: each container's files are written at its end");
+            return Ok(());
+        };
+        for active in &self.active {
+            let observation = recorder.observe(&active.recording)?;
+            match files.write_so_far(&observation, &self.args) {
+                Ok(()) => self.progress.above("seccast: wrote the state so far"),
+                Err(error) => self.progress.above(&format!(
+                    "warning: cannot write the state so far: {error:#}"
+                )),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a recording that is over and, in a folder, gives its slots back.
+    fn write_one(&mut self, recorder: &mut Recorder, mut active: Active) -> anyhow::Result<()> {
+        if let Some(details) = active.details.take()
+            && let Ok(details) = details.recv_timeout(DETAILS)
+        {
+            active.recording.describe(&details);
+        }
+        if let Some(waiting) = &self.waiting {
+            waiting.describe(&mut active.recording);
+        }
+        let observation = recorder.observe(&active.recording)?;
+        let folder = self.outputs.is_folder();
+        let written = self
+            .outputs
+            .files(&observation)
+            .and_then(|files| files.write(&observation, &self.args));
+        let exit = match written {
+            // One of many does not end the others.
+            Err(error) if folder => {
+                output::warning(&format!("{error:#}"), None);
+                Exit::CouldNot
+            }
+            written => written?,
+        };
+        if exit != Exit::Done {
+            self.worst = exit;
+        }
+        if let Some(waiting) = &mut self.waiting {
+            waiting.release(recorder, &active.recording)?;
+        }
+        Ok(())
+    }
+
+    fn finish(
+        &mut self,
+        recorder: &mut Recorder,
+        status: Option<ExitStatus>,
+    ) -> anyhow::Result<Exit> {
+        self.progress.clear();
+        // What the ring still holds.
+        for item in recorder.poll(Duration::ZERO)? {
+            self.show(&item);
+        }
+        if self.begun == 0 {
+            return self.nothing_started(status);
+        }
+        let left_running = status.is_none() || self.interrupts > 1;
+        let ids = self.container_ids();
+        let mut written = Ok(());
+        for active in std::mem::take(&mut self.active) {
+            written = written.and(self.write_one(recorder, active));
+        }
+        if let Some(command) = self.command.take() {
+            if status.is_none() {
+                output::warning("the recording was ended before CMD: CMD is killed", None);
+                command.kill();
+            }
+            let left = command.leave(recorder.hierarchy());
+            if !left.is_empty() && status.is_some() {
+                output::warning(
+                    &format!(
+                        "CMD has ended and left {} running, which are recorded no more: {}",
+                        left.len(),
+                        left.join(", ").escape_debug()
+                    ),
+                    Some("start it in the foreground, or record its cgroup or container"),
+                );
+            }
+        } else if let (Some(engine), true) = (&mut self.engine, left_running)
+            && !ids.is_empty()
+        {
+            output::warning(
+                "the recording was ended before the container: it is killed",
+                None,
+            );
+            engine.abandon(ids.iter().map(String::as_str));
+        }
+        if let (Some(waiting), Some(_)) = (&self.waiting, &self.args.all) {
+            self.tell_strangers(waiting);
+        }
+        written?;
+        // A death by the signal that ended our own time limit is no failure of CMD's.
+        let stopped = |code: &u8| {
+            self.stopping.is_some() && [128 + SIGTERM, 128 + SIGKILL].contains(&i32::from(*code))
+        };
+        let theirs = status
+            .map(command::exit_code)
+            .filter(|code| *code != 0 && !stopped(code));
+        if let Some(code) = theirs {
+            output::note(&format!("seccast: exit code {code} is CMD's own"));
+            return Ok(Exit::Command(code));
+        }
+        if self.worst == Exit::Findings && !self.args.command.is_empty() {
+            output::note("seccast: exit code 1 is seccast's: the recording is incomplete");
+        }
+        Ok(self.worst)
+    }
+
+    /// Nothing was recorded: says why, as far as it is known.
+    fn nothing_started(&mut self, status: Option<ExitStatus>) -> anyhow::Result<Exit> {
+        if self.args.all.is_some() {
+            if let Some(waiting) = &self.waiting {
+                self.tell_strangers(waiting);
+            }
+            bail!("no container started; nothing was written");
+        }
+        let Some(engine) = &self.engine else {
+            bail!(
+                "stopped before container {} started; nothing was written",
+                self.args.container.as_deref().unwrap_or_default()
+            );
+        };
+        let name = engine.name();
+        match status.map(command::exit_code) {
+            Some(0) => {
+                bail!("{name} started no container that makes a call here; nothing was written")
+            }
+            Some(code) => Err(
+                anyhow!("exit code {code} is {name}'s own; nothing was written").context(Failed {
+                    exit: Exit::Command(code),
+                    what: "the command ended before a container executed anything".to_owned(),
+                }),
+            ),
+            None => bail!("stopped before {name} started a container; nothing was written"),
+        }
+    }
+
+    /// New cgroups that were no containers.
+    fn tell_strangers(&self, waiting: &Waiting) {
+        let strangers = waiting.strangers();
+        if strangers.is_empty() || self.args.quiet {
+            return;
+        }
+        let some: Vec<_> = strangers
+            .iter()
+            .take(20)
+            .map(|path| path.escape_debug().to_string())
+            .collect();
+        let more = strangers.len().saturating_sub(some.len());
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        output::note(&format!(
+            "seccast: ignored, since no engine and no runtime names them as containers: {}{more}",
+            some.join(", ")
+        ));
+    }
+}
+
+impl Active {
+    /// Once the application has started it is known whether a filter can deny it something. `alone`: no other recording
+    /// needs the exits.
+    fn judge(&mut self, recorder: &mut Recorder, alone: bool) -> anyhow::Result<()> {
+        if self.judged || self.recording.filtered_at_attach {
+            return Ok(());
+        }
+        let Some(filtered) = recorder.started_filtered(&self.recording)? else {
+            return Ok(());
+        };
+        self.judged = true;
+        let bundle = self.recording.bundle.as_ref();
+        let harmless = bundle.is_some_and(Bundle::allows_everything);
+        // Exits cost as much as enters: they are watched only where something can be denied.
+        if alone {
+            recorder.kernel_mut().watch_denials(filtered && !harmless)?;
+        }
+        let processes = self.recording.cgroup.processes();
+        self.recording.libc = processes.into_iter().find_map(proc::libc);
+        Ok(())
+    }
+}

@@ -1,0 +1,244 @@
+//! What is recorded, and how it is armed.
+
+use super::engine::Engine;
+use crate::{
+    args::record::{EngineArg, RecordArgs},
+    exit::{Exit, Failed},
+    output,
+};
+use anyhow::bail;
+use seccast_model::observation::{EnteredAs, Target};
+use seccast_recorder::{
+    Recorder, RecorderError, Recording,
+    cgroup::Cgroup,
+    command::{self, CommandError, Running},
+    container::{Name, Waiting, Wanted, in_use},
+    engine::{Client, EngineError, Events, Kind},
+    proc,
+};
+use std::{
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// What is recorded, or waited for.
+pub(super) struct Watched {
+    pub(super) recording: Option<Recording>,
+    pub(super) waiting: Option<Waiting>,
+    pub(super) command: Option<Running>,
+    pub(super) engine: Option<Engine>,
+    command_cgroup: Option<Cgroup>,
+    /// A process whose end is the target's.
+    pub(super) process: Option<u32>,
+}
+
+impl Watched {
+    pub(super) fn arm(
+        args: &RecordArgs,
+        engine: Option<Engine>,
+        recorder: &mut Recorder,
+    ) -> anyhow::Result<Self> {
+        let mut watched = Self {
+            recording: None,
+            waiting: None,
+            command: None,
+            engine: None,
+            command_cgroup: None,
+            process: None,
+        };
+        if let Some(engine) = engine {
+            watched.waiting = Some(engine.arm(recorder)?);
+            watched.engine = Some(engine);
+        } else if !args.command.is_empty() {
+            let cgroup = command::cgroup(recorder.hierarchy())?;
+            let armed = recorder.watch_command(&cgroup, args.command.clone());
+            if armed.is_err() {
+                let _ = cgroup.remove();
+            }
+            watched.recording = Some(armed?);
+            watched.command_cgroup = Some(cgroup);
+        } else if let Some(name) = &args.container {
+            let name = Name::new(name, args.runtime_root.clone(), client(args)?);
+            if args.wait.is_some() {
+                watched.waiting = Some(name.wait(recorder)?);
+            } else {
+                watched.recording = Some(name.record_running(recorder)?);
+            }
+        } else if args.all.is_some() {
+            let named = client(args)?;
+            let wanted = Wanted {
+                all: true,
+                engine: None,
+                root: args.runtime_root.clone(),
+                ..Wanted::default()
+            };
+            watched.waiting = Some(Waiting::arm(recorder, wanted, every_engine(named)?, true)?);
+        } else if let Some(path) = &args.cgroup {
+            let cgroup = recorder.hierarchy().open(path)?;
+            if cgroup.path == "/" {
+                bail!("the root cgroup holds the whole machine; name a cgroup below it");
+            }
+            watched.recording = Some(recorder.watch_present(&cgroup, false, Target::default())?);
+        } else if let Some(pid) = args.pid {
+            let cgroup = recorder.hierarchy().of_process(pid)?;
+            if cgroup.path == "/" {
+                bail!(
+                    "process {pid} is in the root cgroup, which holds the whole machine; move it to one of its own"
+                );
+            }
+            if !args.whole_cgroup {
+                alone(pid, &cgroup)?;
+            }
+            watched.recording = Some(recorder.watch_present(&cgroup, true, Target::default())?);
+            watched.process = Some(pid);
+        }
+        Ok(watched)
+    }
+
+    pub(super) fn describe(&self, args: &RecordArgs) -> String {
+        match (&self.recording, &args.container) {
+            _ if self.engine.is_some() => {
+                let engine = self.engine.as_ref().map_or("", Engine::name);
+                format!(
+                    "recording the container that {engine} starts, not {engine} itself: {}",
+                    one_line(&args.command)
+                )
+            }
+            (None, Some(name)) => format!("waiting for container {name}"),
+            (Some(recording), _) if !args.command.is_empty() => format!(
+                "recording {} in cgroup {}",
+                one_line(&args.command),
+                recording.cgroup.path
+            ),
+            (Some(recording), _) => format!("recording cgroup {}", recording.cgroup.path),
+            (None, None) => match &args.all {
+                Some(folder) => format!(
+                    "recording every container that starts, into {}",
+                    folder.display()
+                ),
+                None => "recording".to_owned(),
+            },
+        }
+    }
+
+    pub(super) fn start(&mut self, args: &RecordArgs) -> anyhow::Result<()> {
+        if self.engine.is_none() && self.command_cgroup.is_none() {
+            return Ok(());
+        }
+        let by_sudo = std::env::var_os("SUDO_UID").is_some_and(|uid| uid != "0");
+        if args.user.is_none() && self.engine.is_none() && by_sudo {
+            let id = |name| std::env::var(name).unwrap_or_default();
+            output::warning(
+                "CMD runs as root, since seccast was started by sudo",
+                Some(&format!("--user {}:{}", id("SUDO_UID"), id("SUDO_GID"))),
+            );
+        }
+        let started = match (&mut self.engine, self.command_cgroup.take()) {
+            (Some(engine), _) => engine.start(),
+            (None, cgroup) => match Running::start(&args.command, cgroup.clone(), args.user) {
+                Ok(running) => {
+                    self.command = Some(running);
+                    Ok(())
+                }
+                Err(error) => {
+                    let _ = cgroup.map(|cgroup| cgroup.remove());
+                    Err(error)
+                }
+            },
+        };
+        started.map_err(|error| {
+            let exit = match &error {
+                CommandError::NotFound { .. } => Exit::NotFound,
+                CommandError::NotExecutable { .. } => Exit::NotExecutable,
+                _ => Exit::BeforeCommand,
+            };
+            anyhow::Error::new(error).context(Failed {
+                exit,
+                what: "CMD was not run".to_owned(),
+            })
+        })
+    }
+}
+
+/// The engine that was named by --engine and --socket.
+fn client(args: &RecordArgs) -> Result<Option<Client>, EngineError> {
+    let Some(engine) = args.engine else {
+        return Ok(None);
+    };
+    let kind = match engine {
+        EngineArg::Docker => Kind::Docker,
+        EngineArg::Podman => Kind::Podman,
+        EngineArg::Containerd => Kind::Containerd,
+        EngineArg::Runc => Kind::Runc,
+        EngineArg::Crun => Kind::Crun,
+    };
+    let client = match &args.socket {
+        Some(socket) => Client::at_socket(kind, socket)?,
+        None => Client::named(kind),
+    };
+    if !kind.is_runtime() {
+        client.check_local()?;
+    }
+    Ok(Some(client))
+}
+
+/// The engines whose events tell names and images: the one that was named, and those in use.
+fn every_engine(named: Option<Client>) -> Result<Vec<Events>, EngineError> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let mut events = Vec::new();
+    if let Some(client) = named.as_ref().filter(|client| !client.kind().is_runtime()) {
+        events.push(Events::subscribe(client, now)?);
+    }
+    let kind = named.as_ref().map(Client::kind);
+    let mut others = in_use();
+    if Path::new("/run/containerd/containerd.sock").exists() {
+        others.push(Client::named(Kind::Containerd));
+    }
+    for client in others.iter().filter(|client| Some(client.kind()) != kind) {
+        // An engine that does not answer starts nothing.
+        events.extend(Events::subscribe(client, now));
+    }
+    Ok(events)
+}
+
+/// A command on one line, cut where it is long.
+pub(super) fn one_line(command: &[String]) -> String {
+    let line = command.join(" ").escape_debug().to_string();
+    match line.char_indices().nth(72) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+/// Refuses a cgroup that is not the process's own.
+fn alone(pid: u32, cgroup: &Cgroup) -> Result<(), RecorderError> {
+    let refuse = |why| {
+        Err(RecorderError::NotAlone {
+            pid,
+            path: cgroup.path.clone(),
+            why,
+        })
+    };
+    let strangers: Vec<_> = cgroup
+        .processes()
+        .into_iter()
+        .filter(|other| !proc::line(*other, 64).contains(&pid))
+        .collect();
+    match strangers.first() {
+        None => Ok(()),
+        Some(first) => {
+            let name = proc::comm(*first).unwrap_or_default();
+            let name = name.escape_debug();
+            refuse(format!(
+                "holds {} processes that are not its children, such as {name} ({first})",
+                strangers.len()
+            ))
+        }
+    }
+}
+
+pub(super) fn entered_as(args: &RecordArgs) -> Option<EnteredAs> {
+    args.entered.map(EnteredAs::from)
+}

@@ -1,0 +1,276 @@
+//! Which container a cgroup is, by what its runtime and its engine left on the machine.
+
+use crate::{
+    engine::{Client, Kind},
+    proc,
+    runtime::{
+        bundle::Bundle,
+        line::{self, Conmon, Starts},
+        state::State,
+    },
+};
+use seccast_model::observation::Target;
+use std::path::{Path, PathBuf};
+
+/// What is known of a container.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    /// Its id; for a runtime alone and for containerd that is its name.
+    pub id: String,
+    /// The name that the engine gave it.
+    pub name: Option<String>,
+    /// The low-level runtime's program.
+    pub runtime: Option<String>,
+    /// The folder in which the runtime keeps it, where it was told one.
+    pub root: Option<PathBuf>,
+    /// Its bundle.
+    pub bundle: Option<Bundle>,
+    /// The engine, where it can be told.
+    pub engine: Option<Kind>,
+    /// containerd's namespace.
+    pub namespace: Option<String>,
+    /// containerd's socket.
+    pub address: Option<PathBuf>,
+    /// The client that started it, as conmon calls it.
+    pub client: Option<Client>,
+    /// Only the cgroup's path names it: no process of a runtime was seen.
+    pub by_path: bool,
+}
+
+impl Identity {
+    /// Only an id in a path.
+    pub(super) fn of_path(path: &str) -> Option<Self> {
+        Some(Self {
+            id: id_in(path)?.to_owned(),
+            by_path: true,
+            ..Self::default()
+        })
+    }
+
+    /// A runtime that starts it, and what stands behind the runtime: conmon has the name.
+    pub(super) fn of_runtime(starts: Starts, ancestors: &[u32]) -> Self {
+        let conmon = ancestors.iter().find_map(|pid| line::conmon(*pid));
+        let address = ancestors
+            .iter()
+            .find_map(|pid| line::shim_address(*pid, &starts.id));
+        let bundle = starts.read_bundle();
+        let namespace = starts.containerd_namespace();
+        Self {
+            runtime: Some(starts.program),
+            root: starts.root,
+            address,
+            ..Self::of_bundle(starts.id, bundle, namespace, conmon)
+        }
+    }
+
+    /// What a runtime's state folder has.
+    pub(super) fn of_state(state: &State) -> Self {
+        let bundle = state.bundle.as_deref();
+        let namespace = bundle.and_then(line::containerd_namespace);
+        // The init process is conmon's child.
+        let conmon = proc::parent(state.pid).and_then(line::conmon);
+        Self {
+            runtime: Some(state.runtime.to_owned()),
+            root: Some(state.root.clone()),
+            ..Self::of_bundle(
+                state.name.clone(),
+                bundle.and_then(Bundle::read),
+                namespace,
+                conmon,
+            )
+        }
+    }
+
+    fn of_bundle(
+        id: String,
+        bundle: Option<Bundle>,
+        namespace: Option<String>,
+        conmon: Option<Conmon>,
+    ) -> Self {
+        let conmon = conmon.filter(|conmon| conmon.id == id);
+        let engine = match (&namespace, &conmon) {
+            // dockerd's own namespace.
+            (Some(namespace), _) if namespace == "moby" => Some(Kind::Docker),
+            (Some(_), _) => Some(Kind::Containerd),
+            (None, Some(conmon)) if !conmon.client.is_empty() => Some(Kind::Podman),
+            _ => None,
+        };
+        let annotated = bundle.as_ref().and_then(Bundle::container_name);
+        let name = annotated.map(str::to_owned);
+        let (named, client) = conmon.map(|conmon| (conmon.name, conmon.client)).unzip();
+        Self {
+            id,
+            name: named.flatten().or(name),
+            bundle,
+            engine,
+            namespace,
+            client: client
+                .filter(|client| {
+                    client
+                        .first()
+                        .is_some_and(|program| line::base(program) == "podman")
+                })
+                .map(|words| Client::new(Kind::Podman, words)),
+            ..Self::default()
+        }
+    }
+
+    /// The engine, or the runtime where there is none.
+    #[must_use]
+    pub fn kind(&self) -> Option<Kind> {
+        self.engine.or(match self.runtime.as_deref() {
+            Some("runc") => Some(Kind::Runc),
+            Some("crun") => Some(Kind::Crun),
+            _ => None,
+        })
+    }
+
+    /// What a recording says of its target.
+    pub(super) fn target(&self) -> Target {
+        let image = self.bundle.as_ref().and_then(Bundle::image);
+        Target {
+            runtime: self.runtime.clone(),
+            engine: self.engine.map(|engine| engine.name().to_owned()),
+            container_id: Some(self.id.clone()),
+            container_name: self.name.clone(),
+            image: image.map(str::to_owned),
+            ..Target::default()
+        }
+    }
+
+    /// Takes what another piece of evidence adds.
+    pub(super) fn join(&mut self, other: Self) {
+        if self.by_path && !other.by_path {
+            *self = other;
+        }
+    }
+}
+
+/// 64 hexadecimal digits: the id of an engine's container.
+pub(super) fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The id in the last element of a cgroup's path; conmon has a cgroup of that kind, too.
+pub(super) fn id_in(path: &str) -> Option<&str> {
+    let last = path.rsplit('/').next()?;
+    if last.contains("conmon") {
+        return None;
+    }
+    let mut parts = last.split(|c: char| !c.is_ascii_hexdigit());
+    parts.find(|part| is_id(part))
+}
+
+/// Which containers are meant.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Names and ids.
+    pub names: Vec<String>,
+    /// Every one.
+    pub all: bool,
+    /// Only those of this engine.
+    pub engine: Option<Kind>,
+    /// Only those of this namespace of containerd.
+    pub namespace: Option<String>,
+    /// Only those of the containerd at this socket.
+    pub address: Option<PathBuf>,
+    /// Only those that a runtime keeps here.
+    pub root: Option<PathBuf>,
+}
+
+impl Wanted {
+    /// Is this one meant? What is not known of it is no reason against it.
+    #[must_use]
+    pub fn is(&self, identity: &Identity) -> bool {
+        let same = |left: Option<&str>, right: Option<&str>| match (left, right) {
+            (Some(left), Some(right)) => left == right,
+            _ => true,
+        };
+        let kind = |kind: Kind| match kind {
+            Kind::Nerdctl => Kind::Containerd.name(),
+            kind => kind.name(),
+        };
+        let root = identity
+            .root
+            .as_deref()
+            .or_else(|| default_root(identity.runtime.as_deref()?));
+        let roots = match (&self.root, root) {
+            (Some(wanted), Some(root)) => same_folder(wanted, root),
+            _ => true,
+        };
+        let addresses = match (&self.address, &identity.address) {
+            (Some(wanted), Some(address)) => same_folder(wanted, address),
+            _ => true,
+        };
+        let named = |name: &str| self.names.iter().any(|wanted| wanted == name);
+        let meant = (self.all && !identity.by_path)
+            || named(&identity.id)
+            || identity.name.as_deref().is_some_and(named);
+        meant
+            && roots
+            && addresses
+            && same(self.engine.map(kind), identity.kind().map(kind))
+            && same(self.namespace.as_deref(), identity.namespace.as_deref())
+    }
+}
+
+/// Where a runtime keeps containers when it is not told.
+fn default_root(runtime: &str) -> Option<&'static Path> {
+    match runtime {
+        "runc" => Some(Path::new("/run/runc")),
+        "crun" => Some(Path::new("/run/crun")),
+        _ => None,
+    }
+}
+
+/// /var/run is /run.
+pub(super) fn same_folder(left: &Path, right: &Path) -> bool {
+    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    left == right || whole(left) == whole(right)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_is_in_the_last_element() {
+        let id = "a".repeat(64);
+        for path in [
+            "/docker/{}",
+            "/machine.slice/libpod-{}.scope",
+            "/x/cri-containerd-{}.scope",
+            "/libpod_parent/libpod-{}",
+        ] {
+            assert_eq!(id_in(&path.replace("{}", &id)), Some(id.as_str()), "{path}");
+        }
+        for path in [
+            "/libpod_parent/conmon-{}",
+            "/docker/{}/below",
+            "/docker/{}a",
+        ] {
+            assert_eq!(id_in(&path.replace("{}", &id)), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn two_roots_and_two_namespaces_are_told_apart() {
+        let of = |runtime: &str, root: Option<&str>, namespace: Option<&str>| Identity {
+            id: "web".to_owned(),
+            runtime: Some(runtime.to_owned()),
+            root: root.map(PathBuf::from),
+            namespace: namespace.map(str::to_owned),
+            ..Identity::default()
+        };
+        let wanted = Wanted {
+            names: vec!["web".to_owned()],
+            root: Some("/r".into()),
+            namespace: Some("x".to_owned()),
+            ..Wanted::default()
+        };
+        assert!(wanted.is(&of("other", None, None)));
+        assert!(wanted.is(&of("runc", Some("/r"), Some("x"))));
+        assert!(!wanted.is(&of("runc", None, Some("x"))));
+        assert!(!wanted.is(&of("runc", Some("/r"), Some("y"))));
+    }
+}

@@ -1,0 +1,456 @@
+//! Waiting for containers: every new cgroup is recorded from its first call, and evidence tells which is which.
+
+use super::{
+    ContainerError,
+    identity::{Identity, Wanted},
+};
+use crate::{
+    cgroup::Cgroup,
+    clock,
+    engine::{Client, Events, Kind},
+    kernel::SlotId,
+    proc,
+    recorder::{Made, News, Recorder, Recording},
+    runtime::{line, state},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+/// A new cgroup that is no awaited container's gives its slot back after this long.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Paths of strangers that are remembered.
+const STRANGERS: usize = 1000;
+
+/// A cgroup that may be an awaited container's.
+#[derive(Clone, Debug)]
+struct Candidate {
+    path: String,
+    since: Instant,
+    identity: Option<Identity>,
+}
+
+impl Candidate {
+    fn new(path: String) -> Self {
+        Self {
+            identity: Identity::of_path(&path),
+            path,
+            since: Instant::now(),
+        }
+    }
+
+    fn is_better_known(&mut self, identity: Identity) {
+        match &mut self.identity {
+            Some(known) => known.join(identity),
+            None => self.identity = Some(identity),
+        }
+    }
+}
+
+/// Waits for one container or for many.
+#[derive(Debug)]
+pub struct Waiting {
+    wanted: Wanted,
+    /// Names are learnt from these.
+    events: Vec<Events>,
+    /// Since when events count.
+    since: Duration,
+    /// It goes on after the first.
+    many: bool,
+    candidates: BTreeMap<u64, Candidate>,
+    /// Processes whose line was looked at.
+    asked: BTreeSet<(SlotId, u32)>,
+    /// Slots of containers that were found.
+    claimed: BTreeSet<SlotId>,
+    /// Cgroups without evidence.
+    strangers: BTreeSet<String>,
+    /// It exists already and has not started.
+    created: Option<Recording>,
+}
+
+impl Waiting {
+    /// From now on no new cgroup escapes.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn arm(
+        recorder: &mut Recorder,
+        wanted: Wanted,
+        events: Vec<Events>,
+        many: bool,
+    ) -> Result<Self, ContainerError> {
+        let mut waiting = Self {
+            wanted,
+            events,
+            since: Duration::from_nanos(clock::unix_ns()),
+            many,
+            candidates: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            claimed: BTreeSet::new(),
+            strangers: BTreeSet::new(),
+            created: None,
+        };
+        recorder.kernel_mut().watch_denials(true)?;
+        recorder.kernel_mut().record_new(true)?;
+        // Made by an engine or by hand, with nothing in it yet: whatever enters it enters from now on.
+        for cgroup in recorder.hierarchy().empty() {
+            recorder.kernel_mut().count_as_new(cgroup.id)?;
+            waiting
+                .candidates
+                .insert(cgroup.id, Candidate::new(cgroup.path));
+        }
+        Ok(waiting)
+    }
+
+    /// For a container that was made and has not started.
+    pub(super) fn of_created(recording: Recording) -> Self {
+        Self {
+            wanted: Wanted::default(),
+            events: Vec::new(),
+            since: Duration::ZERO,
+            many: false,
+            candidates: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            claimed: BTreeSet::new(),
+            strangers: BTreeSet::new(),
+            created: Some(recording),
+        }
+    }
+
+    /// One more container is wanted: its name or id.
+    pub fn expect(&mut self, name: &str) {
+        if !self.wanted.names.iter().any(|known| known == name) {
+            self.wanted.names.push(name.to_owned());
+        }
+    }
+
+    /// The names and ids that are waited for.
+    #[must_use]
+    pub fn expected(&self) -> &[String] {
+        &self.wanted.names
+    }
+
+    /// What the engines tell.
+    #[must_use]
+    pub fn events(&self) -> &[Events] {
+        &self.events
+    }
+
+    /// New cgroups that showed no evidence of a container.
+    #[must_use]
+    pub fn strangers(&self) -> &BTreeSet<String> {
+        &self.strangers
+    }
+
+    /// Takes in what was new; recordings of containers that have shown themselves by a process since.
+    ///
+    /// Evidence is the id in the cgroup's path, the command line of the runtime that made the cgroup or forked what
+    /// entered it, the runtime's state folder, or conmon; an engine's event for a name's id. Never "the next new cgroup".
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn check(
+        &mut self,
+        recorder: &mut Recorder,
+        news: &[News],
+    ) -> Result<Vec<Recording>, ContainerError> {
+        if let Some(recording) = self.created.take() {
+            return Ok(vec![recording]);
+        }
+        for item in news {
+            match item {
+                News::Made(made) => {
+                    let mut candidate = Candidate::new(made.path.clone());
+                    if let Some(identity) = maker(made) {
+                        candidate.is_better_known(identity);
+                    }
+                    self.candidates.insert(made.id, candidate);
+                }
+                News::Call { slot, pid, .. } | News::Executed { slot, pid, .. } => {
+                    self.entered(recorder, *slot, *pid);
+                }
+            }
+        }
+        let recorded: BTreeSet<u64> = recorder
+            .kernel()
+            .recorded()
+            .into_iter()
+            .filter(|(_, slot)| !self.claimed.contains(slot))
+            .map(|(id, _)| id)
+            .collect();
+        self.add_unannounced(recorder, &recorded);
+        self.look_at_states(recorder);
+        self.learn_ids();
+        let mut found = Vec::new();
+        while let Some(id) = self.found(&recorded) {
+            found.push(self.claim(recorder, id)?);
+            if !self.many {
+                return Ok(found);
+            }
+        }
+        self.release_strangers(recorder)?;
+        Ok(found)
+    }
+
+    /// Forgets a container whose recording is over.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn release(
+        &mut self,
+        recorder: &mut Recorder,
+        recording: &Recording,
+    ) -> Result<(), ContainerError> {
+        for slot in &recording.slots {
+            recorder.release(*slot)?;
+            self.claimed.remove(slot);
+        }
+        Ok(())
+    }
+
+    /// A cgroup whose announcement was lost with a full ring is found by its inode; if it is gone, it has no path.
+    fn add_unannounced(&mut self, recorder: &Recorder, recorded: &BTreeSet<u64>) {
+        for id in recorded {
+            if !self.candidates.contains_key(id) {
+                let path = recorder.hierarchy().path_of(*id).unwrap_or_default();
+                self.candidates.insert(*id, Candidate::new(path));
+            }
+        }
+    }
+
+    /// The runtimes' states of what is waited for by name, and of every id that only a path tells.
+    fn look_at_states(&mut self, recorder: &Recorder) {
+        let mut names: BTreeSet<String> = self.wanted.names.iter().cloned().collect();
+        let unsure = |candidate: &Candidate| {
+            let identity = candidate
+                .identity
+                .as_ref()
+                .filter(|identity| identity.by_path);
+            identity.map(|identity| identity.id.clone())
+        };
+        names.extend(self.candidates.values().filter_map(unsure));
+        let lacking = |candidate: &Candidate| {
+            candidate
+                .identity
+                .as_ref()
+                .is_none_or(|identity| identity.by_path)
+        };
+        if !self.candidates.values().any(lacking) {
+            return;
+        }
+        let roots = self
+            .wanted
+            .root
+            .clone()
+            .map_or_else(state::roots, |root| vec![root]);
+        for root in roots.iter().filter(|root| root.exists()) {
+            for state in names.iter().filter_map(|name| state::state(root, name)) {
+                if let Ok(cgroup) = recorder.hierarchy().of_process(state.pid)
+                    && let Some(candidate) = self.candidates.get_mut(&cgroup.id)
+                    && lacking(candidate)
+                {
+                    candidate.is_better_known(Identity::of_state(&state));
+                }
+            }
+        }
+    }
+
+    /// An engine's event gives a name's id.
+    fn learn_ids(&mut self) {
+        let names = self.wanted.names.clone();
+        for events in &self.events {
+            let ids = events.ids(|told| {
+                let name = told.details.name.as_ref();
+                name.is_some_and(|name| names.contains(name))
+            });
+            for id in ids {
+                if !self.wanted.names.contains(&id) {
+                    self.wanted.names.push(id);
+                }
+            }
+        }
+    }
+
+    /// The wanted cgroup in which something was called. The uppermost of a container's: what lies below it is the
+    /// container's own doing. One that only carries the id may have its processes further down.
+    fn found(&self, recorded: &BTreeSet<u64>) -> Option<u64> {
+        let lives_below = |path: &str| {
+            let below = format!("{path}/");
+            recorded.iter().any(|id| {
+                self.candidates
+                    .get(id)
+                    .is_some_and(|other| other.path.starts_with(&below))
+            })
+        };
+        self.candidates
+            .iter()
+            .filter(|(id, candidate)| {
+                candidate.identity.as_ref().is_some_and(|identity| {
+                    self.wanted.is(identity)
+                        && (recorded.contains(id)
+                            || (super::identity::id_in(&candidate.path).is_some()
+                                && lives_below(&candidate.path)))
+                })
+            })
+            .min_by_key(|(_, candidate)| candidate.path.len())
+            .map(|(id, _)| *id)
+    }
+
+    /// A process in a candidate's slot: who forked it?
+    fn entered(&mut self, recorder: &Recorder, slot: SlotId, pid: u32) {
+        if self.claimed.contains(&slot) || !self.asked.insert((slot, pid)) {
+            return;
+        }
+        for (id, _) in recorder.kernel().cgroups(slot) {
+            let Some(candidate) = self.candidates.get_mut(&id) else {
+                continue;
+            };
+            if candidate
+                .identity
+                .as_ref()
+                .is_none_or(|identity| identity.by_path)
+            {
+                let ancestors = proc::line(pid, 8);
+                let starts = ancestors
+                    .iter()
+                    .take(6)
+                    .find_map(|pid| line::started_by(*pid));
+                if let Some(starts) = starts {
+                    candidate.is_better_known(Identity::of_runtime(starts, &ancestors));
+                }
+            }
+        }
+    }
+
+    /// Gives back the slots of cgroups that have shown no evidence for long, and forgets those that are gone.
+    fn release_strangers(&mut self, recorder: &mut Recorder) -> Result<(), ContainerError> {
+        let old: BTreeSet<u64> = self
+            .candidates
+            .iter()
+            .filter(|(_, candidate)| candidate.since.elapsed() > PATIENCE)
+            .map(|(id, _)| *id)
+            .collect();
+        if old.is_empty() {
+            return Ok(());
+        }
+        // Process ids and slots come again.
+        self.asked.clear();
+        for (id, slot) in recorder.kernel().recorded() {
+            if old.contains(&id) && !self.claimed.contains(&slot) {
+                recorder.release(slot)?;
+                if let Some(candidate) = self.candidates.remove(&id)
+                    && self.strangers.len() < STRANGERS
+                {
+                    self.strangers.insert(candidate.path);
+                }
+                recorder.kernel_mut().count_as_old(id);
+            }
+        }
+        // Those without a call keep waiting: nothing was recorded for them.
+        let now = Instant::now();
+        for id in old {
+            let Some(candidate) = self.candidates.get_mut(&id) else {
+                continue;
+            };
+            candidate.since = now;
+            if recorder.hierarchy().open(&candidate.path).is_err() {
+                self.candidates.remove(&id);
+                recorder.kernel_mut().count_as_old(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a recording of a cgroup and what lies below it. Of one container all others are given back.
+    fn claim(&mut self, recorder: &mut Recorder, id: u64) -> Result<Recording, ContainerError> {
+        let Candidate { path, identity, .. } = self
+            .candidates
+            .remove(&id)
+            .unwrap_or_else(|| Candidate::new(String::new()));
+        let below = format!("{path}/");
+        let is_below = |waiting: &Self, cgroup: u64| {
+            let candidate = waiting.candidates.get(&cgroup);
+            candidate.is_some_and(|candidate| candidate.path.starts_with(&below))
+        };
+        // What is made below it from now on folds into its slot, also where its processes live further down.
+        let kernel = recorder.kernel_mut();
+        let recorded = kernel.recorded();
+        if let Some((_, slot)) = recorded
+            .iter()
+            .find(|(cgroup, _)| *cgroup == id || is_below(self, *cgroup))
+        {
+            kernel.watch_unless_recorded(*slot, id)?;
+        }
+        if !self.many {
+            kernel.record_new(false)?;
+        }
+        let (mut slots, mut strangers) = (BTreeSet::new(), BTreeSet::new());
+        for (cgroup, slot) in kernel.recorded() {
+            if cgroup == id || is_below(self, cgroup) {
+                slots.insert(slot);
+            } else if !self.claimed.contains(&slot) {
+                strangers.insert(slot);
+            }
+        }
+        if !self.many {
+            for slot in strangers.difference(&slots) {
+                recorder.release(*slot)?;
+            }
+        }
+        self.candidates
+            .retain(|_, candidate| !candidate.path.starts_with(&below));
+        self.claimed.extend(&slots);
+        let dir = recorder
+            .hierarchy()
+            .mount()
+            .join(path.trim_start_matches('/'));
+        let identity = identity.unwrap_or_default();
+        let target = identity.target();
+        let mut recording = recorder.recording(slots, Cgroup { path, dir, id }, target);
+        recording.client = self.client_of(&identity);
+        recording.bundle = identity.bundle;
+        self.describe(&mut recording);
+        Ok(recording)
+    }
+
+    /// The engine's client: conmon calls its own; else the one whose events are read.
+    fn client_of(&mut self, identity: &Identity) -> Option<Client> {
+        if let Some(client) = &identity.client {
+            if !self.events.iter().any(|events| events.client() == client)
+                && self.many
+                && let Ok(events) = Events::subscribe(client, self.since)
+            {
+                self.events.push(events);
+            }
+            return Some(client.clone());
+        }
+        let same = |events: &&Events| Some(events.client().kind()) == identity.engine;
+        let client = self.events.iter().find(same)?.client().clone();
+        Some(match &identity.namespace {
+            Some(namespace) if client.kind() == Kind::Containerd => client.in_namespace(namespace),
+            _ => client,
+        })
+    }
+
+    /// Adds what the engines have told of a container by now.
+    pub fn describe(&self, recording: &mut Recording) {
+        let Some(id) = recording.target.container_id.clone() else {
+            return;
+        };
+        for told in self.events.iter().filter_map(|events| events.of(&id)) {
+            recording.describe(&told.details);
+        }
+    }
+}
+
+/// Who made a cgroup. The command line is the kernel's; the process may be gone. Where it lives, it must not be a
+/// container's.
+fn maker(made: &Made) -> Option<Identity> {
+    if proc::command_line(made.creator).is_some() && !proc::in_own_pid_namespace(made.creator) {
+        return None;
+    }
+    let starts = line::starts(made.creator, &made.command_line)
+        .or_else(|| line::started_by(made.creator))?;
+    Some(Identity::of_runtime(starts, &proc::line(made.creator, 3)))
+}
