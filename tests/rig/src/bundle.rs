@@ -9,17 +9,17 @@ use std::path::{Path, PathBuf};
 /// A container's configuration.
 #[derive(Clone, Debug)]
 pub struct Bundle {
-    rootfs: PathBuf,
-    args: Vec<String>,
-    env: Vec<String>,
-    user: (u32, u32),
-    no_new_privs: bool,
-    seccomp: Option<Value>,
-    capabilities: Vec<String>,
-    hooks: Map<String, Value>,
-    mounts: Vec<Value>,
-    cgroups_path: Option<String>,
-    readonly: bool,
+    pub(crate) rootfs: PathBuf,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<String>,
+    pub(crate) user: (u32, u32),
+    pub(crate) no_new_privs: bool,
+    pub(crate) seccomp: Option<Value>,
+    pub(crate) capabilities: Vec<String>,
+    pub(crate) hooks: Map<String, Value>,
+    pub(crate) mounts: Vec<Value>,
+    pub(crate) cgroups_path: Option<String>,
+    pub(crate) readonly: bool,
 }
 
 impl Bundle {

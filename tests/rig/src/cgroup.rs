@@ -86,7 +86,7 @@ impl Mounts {
     }
 }
 
-/// A cgroup2 group of the rig's own, removed on drop.
+/// A cgroup2 group in which a witness looks; one of the rig's own is removed on drop with all that is in it.
 ///
 /// Its id is known before anything runs in it; groups that containers make below it come and go.
 #[derive(Debug)]
@@ -94,17 +94,28 @@ pub struct Scope {
     mounts: Mounts,
     path: String,
     id: u64,
+    made: bool,
 }
 
 impl Scope {
     /// Makes `/seccast-test/NAME` in the cgroup2 hierarchy; it may exist.
     pub fn new(name: &str) -> Result<Self> {
-        let mounts = Mounts::read()?;
-        let path = format!("{PARENT}/{name}");
+        Self::at(format!("{PARENT}/{name}"))
+    }
+
+    /// Any group, such as the one where an engine puts its containers; made where it is missing, and then removed when empty.
+    pub fn at(path: impl Into<String>) -> Result<Self> {
+        let (mounts, path) = (Mounts::read()?, path.into());
         let dir = mounts.dir(&path);
+        let made = !dir.exists();
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let id = id(&dir)?;
-        Ok(Self { mounts, path, id })
+        Ok(Self {
+            mounts,
+            path,
+            id,
+            made,
+        })
     }
 
     /// The path below the mount.
@@ -142,7 +153,11 @@ impl Scope {
 impl Drop for Scope {
     fn drop(&mut self) {
         // Nothing to report to: what still runs in it belongs to a test that has failed already.
-        let _ = self.mounts.remove(&self.path);
+        if self.path.starts_with(PARENT) {
+            let _ = self.mounts.remove(&self.path);
+        } else if self.made {
+            let _ = fs::remove_dir(self.dir());
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Mounts};
+use crate::load::Server;
 use crate::process::{self, Output};
 use anyhow::{Context as _, Result, bail};
 use std::fs::{self, File};
@@ -24,6 +25,16 @@ impl Runtime {
     /// The installed runc with its own state folder.
     pub fn runc() -> Result<Self> {
         Ok(Self::at(process::need("runc", "runc")?))
+    }
+
+    /// The installed crun with its own state folder, in a mount namespace where `/sys/fs/cgroup` is cgroup2.
+    ///
+    /// It refuses a machine with v1 hierarchies beside cgroup2; where there are none, it finds there what was there before.
+    pub fn crun() -> Result<Self> {
+        let view = "mount -t cgroup2 none /sys/fs/cgroup && exec \"$@\"";
+        let unshare = "unshare --mount --propagation private sh -c".split(' ');
+        let words: Vec<&str> = unshare.chain([view, "sh"]).collect();
+        Ok(Self::at(process::need("crun", "crun")?).through(&words))
     }
 
     /// A runtime at any path, such as a copy of runc under another name.
@@ -326,6 +337,32 @@ impl Container {
             COMMAND,
         )?;
         self.mounts.remove(&self.cgroup)
+    }
+}
+
+impl Server for Container {
+    fn name(&self) -> &str {
+        self.name()
+    }
+
+    fn pid(&self) -> Result<i32> {
+        self.pid()
+    }
+
+    fn cgroup_dir(&self) -> Result<PathBuf> {
+        Ok(self.cgroup_dir())
+    }
+
+    fn log(&self) -> String {
+        self.log()
+    }
+
+    fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+        self.try_wait()
+    }
+
+    fn wait(&mut self, timeout: Duration) -> Result<Option<ExitStatus>> {
+        self.wait(timeout)
     }
 }
 

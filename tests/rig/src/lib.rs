@@ -1,7 +1,8 @@
 //! Real containers, real load and an independent witness.
 //!
 //! ```text
-//! rootfs ──► Bundle ──► Container ──► load          the container under test
+//! rootfs ──► Bundle ──► Container ──► load          the container under test, by runc or crun
+//!              └──► Engine ──► Contained ──► load    the same by docker, podman or containerd
 //!                          │ cgroup2
 //!                       Witness                     counts denials without seccast
 //! ```
@@ -12,6 +13,7 @@ pub mod bundle;
 mod busy;
 pub mod cgroup;
 pub mod container;
+pub mod engine;
 pub mod load;
 pub mod process;
 pub mod rootfs;
@@ -21,6 +23,8 @@ pub mod witness;
 pub use bundle::Bundle;
 pub use busy::BusyLoops;
 pub use container::{Container, Runtime};
+pub use engine::{Contained, Engine};
+pub use load::Server;
 pub use serial::{Serial, serial};
 pub use witness::{Testimony, Witness};
 

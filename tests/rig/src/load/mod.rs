@@ -14,13 +14,37 @@ use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
-
-use crate::Container;
 
 /// Longest time for one step, on a busy machine too.
 const STEP: Duration = Duration::from_secs(60);
+
+/// A server in a container, whoever runs it, as its load sees it.
+pub trait Server {
+    /// The container's name.
+    fn name(&self) -> &str;
+
+    /// The pid of its first process on this machine; waits until it is known.
+    fn pid(&self) -> Result<i32>;
+
+    /// Its cgroup2 folder.
+    fn cgroup_dir(&self) -> Result<PathBuf>;
+
+    /// What it has printed.
+    fn log(&self) -> String;
+
+    /// How it ended, when it has and that is known.
+    fn try_wait(&mut self) -> Result<Option<ExitStatus>>;
+
+    /// Waits until it has ended; how, where that is known.
+    fn wait(&mut self, timeout: Duration) -> Result<Option<ExitStatus>>;
+
+    /// Sends a signal to its first process.
+    fn kill(&self, signal: i32) -> Result<()> {
+        crate::process::signal(self.pid()?, signal)
+    }
+}
 
 /// The network namespace of a container.
 #[derive(Debug)]
@@ -30,7 +54,7 @@ struct Network {
 }
 
 impl Network {
-    fn of(container: &Container) -> Result<Self> {
+    fn of(container: &impl Server) -> Result<Self> {
         let path = PathBuf::from(format!("/proc/{}/ns/net", container.pid()?));
         let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
         Ok(Self { path, file })
@@ -58,7 +82,7 @@ impl Network {
     }
 
     /// Connects as soon as the server listens; fails at once when the container has ended.
-    fn connect_when_ready(&self, container: &mut Container, port: u16) -> Result<TcpStream> {
+    fn connect_when_ready(&self, container: &mut impl Server, port: u16) -> Result<TcpStream> {
         let end = Instant::now() + STEP;
         loop {
             match self.connect(port) {
@@ -90,7 +114,7 @@ impl Network {
 }
 
 /// Sends the signal that ends a server and checks that it ended well.
-fn stop(container: &mut Container, signal: i32) -> Result<()> {
+fn stop(container: &mut impl Server, signal: i32) -> Result<()> {
     container.kill(signal)?;
     match container.wait(STEP)? {
         Some(status) if !status.success() => bail!(

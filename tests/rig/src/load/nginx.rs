@@ -1,8 +1,8 @@
 //! nginx: files small, large and absent, ranges, compression, keep-alive, ab, a reload, reopened logs, SIGQUIT.
 
-use super::{Network, STEP, stop};
+use super::{Network, STEP, Server, stop};
 use crate::process;
-use crate::{Bundle, Container, rootfs};
+use crate::{Bundle, rootfs};
 use anyhow::{Context as _, Result, bail, ensure};
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,7 +23,7 @@ pub fn nginx_bundle() -> Result<Bundle> {
 }
 
 /// The whole load, from the first connection to the end by SIGQUIT; `requests` for each run of ab.
-pub fn nginx(container: &mut Container, requests: u32) -> Result<()> {
+pub fn nginx(container: &mut impl Server, requests: u32) -> Result<()> {
     let network = Network::of(container)?;
     drop(network.connect_when_ready(container, PORT)?);
     files(&network)?;
@@ -133,9 +133,9 @@ fn benchmark(network: &Network, requests: u32) -> Result<()> {
 }
 
 /// Reloads the configuration and waits until new workers have replaced the old ones.
-fn reload(container: &Container) -> Result<()> {
+fn reload(container: &impl Server) -> Result<()> {
     let workers = || -> Result<BTreeSet<String>> {
-        let procs = fs::read_to_string(container.cgroup_dir().join("cgroup.procs"))?;
+        let procs = fs::read_to_string(container.cgroup_dir()?.join("cgroup.procs"))?;
         let master = container.pid()?.to_string();
         Ok(procs
             .lines()

@@ -1,8 +1,8 @@
 //! redis-server: every kind of command, snapshots, the append-only file, scripts, subscriptions, redis-benchmark, SIGTERM.
 
-use super::{Network, STEP, stop};
+use super::{Network, STEP, Server, stop};
 use crate::process;
-use crate::{Bundle, Container, rootfs};
+use crate::{Bundle, rootfs};
 use anyhow::{Context as _, Result, bail, ensure};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -25,7 +25,7 @@ pub fn redis_bundle() -> Result<Bundle> {
 }
 
 /// The whole load, from the first connection to the end by SIGTERM; `requests` for each test of redis-benchmark.
-pub fn redis(container: &mut Container, requests: u32) -> Result<()> {
+pub fn redis(container: &mut impl Server, requests: u32) -> Result<()> {
     let network = Network::of(container)?;
     let mut client = redis_ready(container)?;
     commands(&mut client, &network)?;
@@ -42,7 +42,7 @@ pub fn redis(container: &mut Container, requests: u32) -> Result<()> {
 }
 
 /// A connection to the server, as soon as it answers.
-pub fn redis_ready(container: &mut Container) -> Result<RedisClient> {
+pub fn redis_ready(container: &mut impl Server) -> Result<RedisClient> {
     let network = Network::of(container)?;
     let mut client = RedisClient::new(network.connect_when_ready(container, PORT)?)?;
     client.expect("+PONG", &["PING"])?;

@@ -1,0 +1,106 @@
+//! A private podman.
+
+use super::{Engine, Room, docker_words, existing, inspect, lines, remove_all, running};
+use crate::bundle::Bundle;
+use crate::process;
+use anyhow::Result;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// What podman needs where it may not raise limits and where limits of pids may have no controller; its own locks and events.
+const CONFIGURATION: &str = r#"
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+pids_limit = 0
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+lock_type = "file"
+"#;
+
+/// podman with runc and its own storage; there is no daemon.
+#[derive(Debug)]
+pub struct Podman {
+    client: PathBuf,
+    room: Room,
+}
+
+impl Podman {
+    /// Prepares the folders.
+    pub fn new() -> Result<Self> {
+        let mut room = Room::new("podman")?;
+        // conmon has one beside, in the v1 hierarchies only.
+        room.leaves_cgroup("/libpod_parent/conmon")?;
+        room.leaves_cgroup("/libpod_parent")?;
+        room.write("containers.conf", CONFIGURATION)?;
+        Ok(Self {
+            client: process::need("podman", "podman")?,
+            room,
+        })
+    }
+}
+
+impl Engine for Podman {
+    fn name(&self) -> &'static str {
+        "podman"
+    }
+
+    fn client(&self) -> Command {
+        let mut command = Command::new(&self.client);
+        command.env("CONTAINERS_CONF", self.room.join("containers.conf"));
+        command.env_remove("CONTAINER_HOST");
+        for (option, folder) in [
+            ("--root", "root"),
+            ("--runroot", "run"),
+            ("--tmpdir", "tmp"),
+        ] {
+            command.arg(option).arg(self.room.join(folder));
+        }
+        command
+    }
+
+    fn run_words(&self, name: &str, bundle: &Bundle) -> Result<Vec<OsString>> {
+        let mut words = docker_words(self, name, bundle)?;
+        // Else a root that is read-only gets more writable folders than docker gives it.
+        words.push("--read-only-tmpfs=false".into());
+        words.push(self.image(bundle)?.into());
+        words.extend(bundle.args.iter().map(Into::into));
+        Ok(words)
+    }
+
+    fn pid(&self, name: &str) -> Result<Option<i32>> {
+        running(inspect(self, "{{.State.Pid}}", name)?)
+    }
+
+    fn id(&self, name: &str) -> Result<String> {
+        existing(inspect(self, "{{.Id}}", name)?, name)
+    }
+
+    fn cgroup_of(&self, id: &str) -> String {
+        format!("/libpod_parent/libpod-{id}")
+    }
+
+    fn containers(&self) -> Result<Vec<String>> {
+        Ok(lines(&self.call(&["ps", "-aq"])?.stdout))
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        self.call(&["rm", "-fv", "--time=0", name]).map(drop)
+    }
+
+    fn room(&self) -> &Room {
+        &self.room
+    }
+
+    fn load_words(&self) -> &'static [&'static str] {
+        &["load", "-q", "-i"]
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        remove_all(self);
+    }
+}
