@@ -24,7 +24,9 @@ fn entry(arch: Arch, nr: u32) -> u32 {
         Arch::X86_64 => nr,
         Arch::X86 => nr | 0x8000_0000,
         Arch::X32 => nr | 0x4000_0000,
-        Arch::Aarch64 => unreachable!("an x86_64 program has no aarch64 calls"),
+        Arch::Aarch64 | Arch::Arm | Arch::Riscv64 => {
+            unreachable!("an x86_64 program has no {arch} calls")
+        }
     }
 }
 

@@ -15,13 +15,24 @@ pub enum Arch {
     X32,
     /// 64-bit Arm.
     Aarch64,
+    /// 32-bit Arm, EABI: 32-bit programs on an arm64 kernel as well.
+    Arm,
+    /// 64-bit RISC-V.
+    Riscv64,
 }
 
 impl Arch {
     /// Every architecture that has a table here.
-    pub const ALL: [Self; 4] = [Self::X86_64, Self::X86, Self::X32, Self::Aarch64];
+    pub const ALL: [Self; 6] = [
+        Self::X86_64,
+        Self::X86,
+        Self::X32,
+        Self::Aarch64,
+        Self::Arm,
+        Self::Riscv64,
+    ];
 
-    /// The name used in observation files and on the command line: `x86_64`, `i386`, `x32`, `aarch64`.
+    /// The name used in observation files and on the command line: `x86_64`, `i386`, `x32`, `aarch64`, `arm`, `riscv64`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -29,6 +40,8 @@ impl Arch {
             Self::X86 => "i386",
             Self::X32 => "x32",
             Self::Aarch64 => "aarch64",
+            Self::Arm => "arm",
+            Self::Riscv64 => "riscv64",
         }
     }
 
@@ -40,6 +53,8 @@ impl Arch {
             Self::X86 => "SCMP_ARCH_X86",
             Self::X32 => "SCMP_ARCH_X32",
             Self::Aarch64 => "SCMP_ARCH_AARCH64",
+            Self::Arm => "SCMP_ARCH_ARM",
+            Self::Riscv64 => "SCMP_ARCH_RISCV64",
         }
     }
 

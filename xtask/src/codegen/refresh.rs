@@ -1,6 +1,6 @@
 //! Renews `xtask/data/syscalls.csv` from Debian packages: `xtask/data/README.md` says which facts come from which.
 
-use super::syscalls::{COLUMNS, sha256};
+use super::syscalls::{TABLES, columns, sha256};
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,11 +12,14 @@ const KERNEL: Package = Package {
     file: "linux-libc-dev_7.2.13-1_all.deb",
     sha256: "8b33c2a408bbab537e753102dce181dc211007f64c1e2516065bc677f60d5d99",
 };
-const HEADERS: [&str; 4] = [
-    "x86/asm/unistd_64.h",
-    "x86/asm/unistd_32.h",
-    "x86/asm/unistd_x32.h",
-    "arm64/asm/unistd_64.h",
+/// By column. Arm has its private calls in a file of their own.
+const HEADERS: [&[&str]; TABLES.len()] = [
+    &["x86/asm/unistd_64.h"],
+    &["x86/asm/unistd_32.h"],
+    &["x86/asm/unistd_x32.h"],
+    &["arm64/asm/unistd_64.h"],
+    &["arm/asm/unistd-eabi.h", "arm/asm/unistd.h"],
+    &["riscv/asm/unistd_64.h"],
 ];
 
 /// Kernel releases: the table in syscalls(2).
@@ -25,9 +28,12 @@ const MANUAL: Package = Package {
     sha256: "87d169598ec031180a07995deb5573496556a2f67668aec1dcb689c5b8d1cd34",
 };
 
-/// What syscalls(2) of man-pages 6.20 leaves out: it ends with Linux 5.14 and does not list the 64-bit time calls of 32-bit ABIs.
-const SINCE: [(&str, &[&str]); 18] = [
+/// What syscalls(2) of man-pages 6.20 leaves out: it ends with Linux 5.14 and does not list the 64-bit time calls of 32-bit ABIs,
+/// nor Arm's own variants of two calls (posix_fadvise(2) and sync_file_range(2) have those).
+const SINCE: [(&str, &[&str]); 21] = [
     ("2.2", &["pread64", "pwrite64"]),
+    ("2.6.14", &["arm_fadvise64_64"]),
+    ("2.6.20", &["arm_sync_file_range"]),
     (
         "5.1",
         &[
@@ -57,6 +63,7 @@ const SINCE: [(&str, &[&str]); 18] = [
     ("5.15", &["process_mrelease"]),
     ("5.16", &["futex_waitv"]),
     ("5.17", &["set_mempolicy_home_node"]),
+    ("6.4", &["riscv_hwprobe"]),
     ("6.5", &["cachestat"]),
     ("6.6", &["fchmodat2", "map_shadow_stack"]),
     ("6.7", &["futex_requeue", "futex_wait", "futex_wake"]),
@@ -83,7 +90,8 @@ const SINCE: [(&str, &[&str]); 18] = [
     ("7.0", &["rseq_slice_yield"]),
 ];
 
-/// libseccomp's own tables, oldest first. 2.5.5 is known by its changelog: it took over the table of Linux 6.7.
+/// libseccomp's own tables, oldest first. 2.5.5 is known by its changelog: it took over the table of Linux 6.7, which
+/// left `riscv_hwprobe` out.
 const LIBSECCOMP: [(&str, Package); 3] = [
     (
         "2.5.4",
@@ -151,11 +159,13 @@ impl Package {
 
 /// Writes the data anew from the packages in `downloads`. The tables follow with `run(false)`.
 pub(crate) fn refresh(downloads: &Path) -> Result<()> {
-    let mut numbers: BTreeMap<String, [Option<u32>; 4]> = BTreeMap::new();
-    for (column, header) in HEADERS.iter().enumerate() {
-        let text = KERNEL.text(downloads, &format!("./usr/lib/linux/uapi/{header}"))?;
-        for (name, nr) in defines(&text) {
-            numbers.entry(name).or_default()[column] = Some(nr);
+    let mut numbers: BTreeMap<String, [Option<u32>; TABLES.len()]> = BTreeMap::new();
+    for (column, headers) in HEADERS.iter().enumerate() {
+        for header in *headers {
+            let text = KERNEL.text(downloads, &format!("./usr/lib/linux/uapi/{header}"))?;
+            for (name, nr) in defines(&text) {
+                numbers.entry(name).or_default()[column] = Some(nr);
+            }
         }
     }
 
@@ -190,7 +200,7 @@ pub(crate) fn refresh(downloads: &Path) -> Result<()> {
 
     let mut csv =
         String::from("# Origin and licences of these facts: README.md beside this file.\n");
-    csv.push_str(COLUMNS);
+    csv.push_str(&columns());
     csv.push('\n');
     for (name, nrs) in &numbers {
         let nrs: Vec<String> = nrs
@@ -214,15 +224,30 @@ pub(crate) fn refresh(downloads: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `#define __NR_name 12` and, for x32, `#define __NR_name (__X32_SYSCALL_BIT + 12)`.
+/// `#define __NR_name 12`, `(__X32_SYSCALL_BIT + 12)`, `(__NR_SYSCALL_BASE + 12)`, of which EABI's base is 0, and Arm's private
+/// `#define __ARM_NR_name (__ARM_NR_BASE+2)`.
+///
+/// Names are in small letters; the rest are bases and masks. What is defined as another name is left out: Arm's `__NR_sync_file_range2` is the `arm_sync_file_range` that libseccomp knows.
 fn defines(text: &str) -> impl Iterator<Item = (String, u32)> + '_ {
+    const PRIVATE: u32 = 0x0f_0000;
     text.lines().filter_map(|line| {
-        let (name, value) = line.strip_prefix("#define __NR_")?.split_once(' ')?;
-        let digits = value
-            .trim()
-            .trim_start_matches("(__X32_SYSCALL_BIT + ")
-            .trim_end_matches(')');
-        Some((name.to_owned(), digits.parse().ok()?))
+        let (symbol, value) = line
+            .strip_prefix("#define __")?
+            .split_once(char::is_whitespace)?;
+        let (name, base) = match symbol.strip_prefix("ARM_NR_") {
+            Some(name) => (name, PRIVATE),
+            None => (symbol.strip_prefix("NR_")?, 0),
+        };
+        if name.contains(|c: char| c.is_ascii_uppercase()) {
+            return None;
+        }
+        let value = value.trim().trim_end_matches(')');
+        let digits = ["(__X32_SYSCALL_BIT", "(__NR_SYSCALL_BASE", "(__ARM_NR_BASE"]
+            .iter()
+            .find_map(|base| value.strip_prefix(base))
+            .unwrap_or(value);
+        let nr: u32 = digits.trim_start_matches([' ', '+']).parse().ok()?;
+        Some((name.to_owned(), base + nr))
     })
 }
 

@@ -7,17 +7,27 @@ use std::fs;
 use std::path::Path;
 
 /// Hash of the committed data: a change of the data is a change of this line. `refresh` prints the new one.
-const SHA256: &str = "56da193d948bb3050fd276543ad7762368e66e900605c2b46cc1030c8c2ce012";
+const SHA256: &str = "742239edd3b1a060a4c80f5e346516016a2a985718f34d1fb8210288eaf7e0a2";
 
-/// The columns of the data, in order.
-pub(super) const COLUMNS: &str = "name,x86_64,i386,x32,aarch64,since_kernel,since_libseccomp";
+/// Architectures in the order of the columns, which is that of `Arch::ALL`: the column, and the name of the table in the generated file.
+pub(super) const TABLES: [(&str, &str); 6] = [
+    ("x86_64", "X86_64"),
+    ("i386", "X86"),
+    ("x32", "X32"),
+    ("aarch64", "AARCH64"),
+    ("arm", "ARM"),
+    ("riscv64", "RISCV64"),
+];
 
-/// Architectures in the order of the columns, with the name of their table in the generated file.
-const TABLES: [&str; 4] = ["X86_64", "X86", "X32", "AARCH64"];
+/// The first line of the data.
+pub(super) fn columns() -> String {
+    let arches = TABLES.map(|(column, _)| column).join(",");
+    format!("name,{arches},since_kernel,since_libseccomp")
+}
 
 struct Row<'a> {
     name: &'a str,
-    nrs: [Option<u32>; 4],
+    nrs: [Option<u32>; TABLES.len()],
     since_kernel: Option<[u8; 3]>,
     since_libseccomp: Option<&'a str>,
 }
@@ -32,8 +42,9 @@ pub(super) fn render(data: &Path) -> Result<String> {
     }
     let mut rows = Vec::new();
     let mut lines = text.lines().filter(|line| !line.starts_with('#'));
-    if lines.next() != Some(COLUMNS) {
-        bail!("{}: the columns are not `{COLUMNS}`", data.display());
+    let columns = columns();
+    if lines.next() != Some(&*columns) {
+        bail!("{}: the columns are not `{columns}`", data.display());
     }
     for line in lines {
         rows.push(row(line).with_context(|| format!("{}: bad line `{line}`", data.display()))?);
@@ -65,7 +76,7 @@ pub(super) fn render(data: &Path) -> Result<String> {
         )?;
     }
     out.push_str("];\n");
-    for (column, table) in TABLES.iter().enumerate() {
+    for (column, (_, table)) in TABLES.iter().enumerate() {
         let mut calls: Vec<(u32, &str)> = rows
             .iter()
             .filter_map(|row| row.nrs[column].map(|nr| (nr, row.name)))
@@ -89,11 +100,14 @@ pub(super) fn render(data: &Path) -> Result<String> {
 
 fn row(line: &str) -> Result<Row<'_>> {
     let fields: Vec<&str> = line.split(',').collect();
-    let [name, x86_64, i386, x32, aarch64, kernel, libseccomp] = fields[..] else {
-        bail!("{} fields, not 7", fields.len());
+    let [name, numbers @ .., kernel, libseccomp] = &fields[..] else {
+        bail!("{} fields are too few", fields.len());
     };
-    let mut nrs = [None; 4];
-    for (nr, field) in nrs.iter_mut().zip([x86_64, i386, x32, aarch64]) {
+    if numbers.len() != TABLES.len() {
+        bail!("{} numbers, not {}", numbers.len(), TABLES.len());
+    }
+    let mut nrs = [None; TABLES.len()];
+    for (nr, field) in nrs.iter_mut().zip(numbers) {
         *nr = if field.is_empty() {
             None
         } else {
@@ -113,7 +127,7 @@ fn row(line: &str) -> Result<Row<'_>> {
         name,
         nrs,
         since_kernel,
-        since_libseccomp: (!libseccomp.is_empty()).then_some(libseccomp),
+        since_libseccomp: (!libseccomp.is_empty()).then_some(*libseccomp),
     })
 }
 

@@ -47,7 +47,7 @@ pub enum ReadError {
     },
     /// An architecture that this version has no table for.
     #[error(
-        "field `{field}`: `{found}` is no architecture that this version knows (x86_64, i386, x32, aarch64): the file may be of a newer seccast"
+        "field `{field}`: `{found}` is no architecture that this version knows (x86_64, i386, x32, aarch64, arm, riscv64): the file may be of a newer seccast"
     )]
     Arch {
         /// Its path.
@@ -735,8 +735,8 @@ mod tests {
                 &["`schema`", "v2", "newer", "update"],
             ),
             (
-                with("/machine/arch", json!("riscv64")),
-                &["`machine.arch`", "`riscv64`", "newer"],
+                with("/machine/arch", json!("loongarch64")),
+                &["`machine.arch`", "`loongarch64`", "newer"],
             ),
             (
                 with("/calls", json!({ "sparc": {} })),

@@ -179,7 +179,8 @@ fn join(field: &str, path: &str) -> String {
 fn native(arch: Arch) -> Arch {
     match arch {
         Arch::X86_64 | Arch::X86 | Arch::X32 => Arch::X86_64,
-        Arch::Aarch64 => Arch::Aarch64,
+        Arch::Aarch64 | Arch::Arm => Arch::Aarch64,
+        Arch::Riscv64 => Arch::Riscv64,
     }
 }
 
@@ -187,6 +188,7 @@ fn native(arch: Arch) -> Arch {
 fn goarch(arch: Arch) -> &'static str {
     match native(arch) {
         Arch::Aarch64 => "arm64",
+        Arch::Riscv64 => "riscv64",
         _ => "amd64",
     }
 }
@@ -239,7 +241,7 @@ mod tests {
 
     #[test]
     fn conditions() {
-        let cases: [Case; 6] = [
+        let cases: [Case; 8] = [
             (Arch::X86_64, &[], None, &["clone", "ptrace", "read"]),
             (
                 Arch::X86_64,
@@ -261,6 +263,9 @@ mod tests {
                 &["mount", "ptrace", "read"],
             ),
             (Arch::Aarch64, &[], None, &["ptrace", "read"]),
+            // 32-bit Arm programs run on an arm64 engine.
+            (Arch::Arm, &[], None, &["ptrace", "read"]),
+            (Arch::Riscv64, &[], None, &["clone", "ptrace", "read"]),
         ];
         for (arch, caps, kernel, expect) in cases {
             assert_eq!(

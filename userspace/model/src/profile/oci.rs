@@ -382,7 +382,7 @@ mod tests {
     fn everything_that_oci_has_survives() {
         let profile = Profile {
             default_action: Action::KillProcess,
-            architectures: [OciArch::ARM, Arch::Aarch64.into()].into(),
+            architectures: [Arch::Arm.into(), Arch::Aarch64.into()].into(),
             flags: Some(names(&["SECCOMP_FILTER_FLAG_LOG"])),
             listener_path: Some("/run/listener".to_owned()),
             listener_metadata: Some("x".to_owned()),

@@ -26,7 +26,7 @@ pub struct Info {
     pub since_kernel: Option<Release>,
     /// The libseccomp release that first knew it, where known. [`COMMON_LIBSECCOMP`] stands for that release or an older one.
     pub since_libseccomp: Option<&'static str>,
-    nrs: [Option<u16>; 4],
+    nrs: [Option<u32>; Arch::ALL.len()],
 }
 
 /// The libseccomp that every node may be taken to have at least; a node's runtime ignores names that its libseccomp lacks, without an error.
@@ -38,7 +38,7 @@ impl Info {
     /// The number on `arch`, for x32 without bit 30.
     #[must_use]
     pub fn nr(&self, arch: Arch) -> Option<u32> {
-        self.nrs[column(arch)].map(u32::from)
+        self.nrs[column(arch)]
     }
 }
 
@@ -97,6 +97,8 @@ pub fn table(arch: Arch) -> &'static [Syscall] {
         Arch::X86 => &table::X86,
         Arch::X32 => &table::X32,
         Arch::Aarch64 => &table::AARCH64,
+        Arch::Arm => &table::ARM,
+        Arch::Riscv64 => &table::RISCV64,
     }
 }
 
@@ -121,6 +123,8 @@ fn column(arch: Arch) -> usize {
         Arch::X86 => 1,
         Arch::X32 => 2,
         Arch::Aarch64 => 3,
+        Arch::Arm => 4,
+        Arch::Riscv64 => 5,
     }
 }
 
@@ -148,13 +152,27 @@ mod tests {
     #[test]
     fn sizes_are_those_of_linux_7_2() {
         let sizes = Arch::ALL.map(|arch| table(arch).len());
-        assert_eq!(sizes, [385, 461, 374, 327]);
+        assert_eq!(sizes, [385, 461, 374, 327, 430, 328]);
     }
 
     #[test]
-    fn every_number_fits_the_recorder() {
+    fn every_number_fits_the_recorder_but_those_private_to_arm() {
         for arch in Arch::ALL {
-            assert!(table(arch).iter().all(|call| call.nr < 1024), "{arch}");
+            let beyond: Vec<_> = table(arch)
+                .iter()
+                .filter(|call| call.nr >= 1024)
+                .map(|call| (call.nr, call.name))
+                .collect();
+            let private = [
+                (0xf_0001, "breakpoint"),
+                (0xf_0002, "cacheflush"),
+                (0xf_0003, "usr26"),
+                (0xf_0004, "usr32"),
+                (0xf_0005, "set_tls"),
+                (0xf_0006, "get_tls"),
+            ];
+            let expect = if arch == Arch::Arm { &private[..] } else { &[] };
+            assert_eq!(beyond, expect, "{arch}");
         }
     }
 
@@ -168,11 +186,28 @@ mod tests {
             (Arch::X32, "execve", 520),
             (Arch::X32, "getppid", 110),
             (Arch::Aarch64, "newfstatat", 79),
+            (Arch::Arm, "restart_syscall", 0),
+            (Arch::Arm, "_llseek", 140),
+            (Arch::Arm, "mmap2", 192),
+            // libseccomp's name as well; `sync_file_range2` is another name for it in the header.
+            (Arch::Arm, "arm_sync_file_range", 341),
+            (Arch::Riscv64, "newfstatat", 79),
+            (Arch::Riscv64, "riscv_flush_icache", 259),
         ];
         for (arch, call, number) in cases {
             assert_eq!(nr(arch, call), Some(number), "{arch} {call}");
         }
         assert_eq!(nr(Arch::Aarch64, "open"), None);
+        // Calls of the old Arm ABI only, and one that aarch64 kept and riscv64 never had.
+        for (arch, call) in [
+            (Arch::Arm, "socketcall"),
+            (Arch::Arm, "time"),
+            (Arch::Arm, "mmap"),
+            (Arch::Arm, "sync_file_range2"),
+            (Arch::Riscv64, "renameat"),
+        ] {
+            assert_eq!(nr(arch, call), None, "{arch} {call}");
+        }
         assert_eq!(name(Arch::X86_64, 5000), None);
         assert_eq!(name(Arch::X86_64, u32::MAX), None);
     }
@@ -187,6 +222,9 @@ mod tests {
             ("mseal", Some("6.10"), Some("2.6.0")),
             ("listns", Some("6.19"), Some("2.6.1")),
             ("vserver", None, Some("2.5.4")),
+            ("set_tls", Some("2.6.11"), Some("2.5.4")),
+            ("arm_fadvise64_64", Some("2.6.14"), Some("2.5.4")),
+            ("riscv_hwprobe", Some("6.4"), Some("2.6.0")),
         ];
         for (call, kernel, libseccomp) in cases {
             let info = info(call).unwrap();
@@ -211,7 +249,7 @@ mod tests {
         }
         type Table = BTreeSet<(u32, &'static str)>;
         // Ours alone, theirs alone.
-        let cases: [(Arch, Table, &[&str], &[&str]); 3] = [
+        let cases: [(Arch, Table, &[&str], &[&str]); 5] = [
             (
                 Arch::X86_64,
                 theirs!(x86_64),
@@ -253,6 +291,28 @@ mod tests {
                     "futex_time64",
                     "sched_rr_get_interval_time64",
                 ],
+            ),
+            // It has no private calls of Arm.
+            (
+                Arch::Arm,
+                theirs!(arm),
+                &[
+                    "listns",
+                    "rseq_slice_yield",
+                    "breakpoint",
+                    "cacheflush",
+                    "usr26",
+                    "usr32",
+                    "set_tls",
+                    "get_tls",
+                ],
+                &[],
+            ),
+            (
+                Arch::Riscv64,
+                theirs!(riscv64),
+                &["listns", "rseq_slice_yield"],
+                &[],
             ),
         ];
         for (arch, theirs, only_ours, only_theirs) in cases {
