@@ -1,52 +1,76 @@
 //! Calls that are allowed whether they were seen or not: the core that no program can live without, and those that the same program makes
 //! on another kernel or machine.
 
+use crate::arch::Arch;
+
 /// A call of the core.
 pub(crate) struct Core {
     pub(crate) name: &'static str,
+    /// The only architecture where it is one, of those that have it.
+    pub(crate) on: Option<Arch>,
     pub(crate) why: &'static str,
 }
 
 /// Always allowed. Those that an architecture does not have are left out of its profiles.
-pub(crate) const CORE: [Core; 10] = [
+pub(crate) const CORE: [Core; 12] = [
     Core {
         name: "arch_prctl",
+        on: None,
         why: "sets the thread pointer when a program starts: nothing that may be executed runs without it",
     },
     Core {
         name: "execve",
+        on: None,
         why: "the runtime starts the application with it, under the filter",
     },
     Core {
         name: "exit",
+        on: None,
         why: "a thread ends with it",
     },
     Core {
         name: "exit_group",
+        on: None,
         why: "a process ends with it",
     },
     Core {
         name: "restart_syscall",
+        on: None,
         why: "the kernel makes a program call it after a freeze, a stop or a debugger; without it glibc aborts",
     },
     Core {
         name: "rseq",
+        on: None,
         why: "the C library calls it when a thread starts, depending on its version and the kernel's",
     },
     Core {
         name: "rt_sigprocmask",
+        on: None,
         why: "signal handling",
     },
     Core {
         name: "rt_sigreturn",
+        on: None,
         why: "every signal handler returns with it, and a recording may see no signal",
     },
     Core {
         name: "set_robust_list",
+        on: None,
         why: "the C library calls it when a thread starts",
     },
     Core {
+        name: "set_thread_area",
+        on: Some(Arch::X86),
+        why: "sets the thread pointer when an i386 program starts; x86_64, which has the call as well, uses arch_prctl",
+    },
+    Core {
+        name: "set_tls",
+        on: None,
+        why: "sets the thread pointer when a 32-bit Arm program starts, as the register can only be read there",
+    },
+    Core {
         name: "sigreturn",
+        on: None,
         why: "signal handlers of 32-bit programs return with it",
     },
 ];
@@ -174,7 +198,8 @@ pub(crate) const RULES: &[Rule] = &[
     time64("recvmmsg_time64", &["recvmmsg"]),
     time64("rt_sigtimedwait_time64", &["rt_sigtimedwait"]),
     time64("sched_rr_get_interval_time64", &["sched_rr_get_interval"]),
-    time64("semtimedop_time64", &["ipc"]),
+    // i386 has it behind ipc, Arm as a call of its own.
+    time64("semtimedop_time64", &["ipc", "semtimedop"]),
     time64("timer_gettime64", &["timer_gettime"]),
     time64("timer_settime64", &["timer_settime"]),
     time64("timerfd_gettime64", &["timerfd_gettime"]),

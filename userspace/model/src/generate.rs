@@ -6,7 +6,7 @@ mod seen;
 
 use crate::arch::Arch;
 use crate::base::{self, BaseError, Situation};
-use crate::closure::{CORE, RULES};
+use crate::closure::{CORE, Core, RULES};
 use crate::diagnostic::Diagnostic;
 use crate::observation::Observation;
 use crate::policy::Policy;
@@ -154,7 +154,8 @@ fn allowed(
         }
     };
     if policy.core {
-        for core in &CORE {
+        let here = |core: &&Core| core.on.is_none_or(|arch| architectures.contains_key(&arch));
+        for core in CORE.iter().filter(here) {
             add(core.name, Origin::Core { why: core.why });
         }
     }
@@ -431,14 +432,102 @@ mod tests {
             ]
         );
         let i386 = generate(&[with(1, &[(Arch::X86, Phase::App, &["read"])])], &policy).unwrap();
-        assert!(names(&i386).contains(&"sigreturn"));
-        let mut arm = app(1, &[]);
-        arm.machine.arch = Arch::Aarch64;
-        arm.calls
-            .insert((Arch::Aarch64, Phase::App), sightings(&["read"]));
-        let arm = generate(&[arm], &policy).unwrap();
-        assert!(!names(&arm).contains(&"arch_prctl"));
-        assert_eq!(arches(&arm), ["SCMP_ARCH_AARCH64"]);
+        let expect = [&names(&x86_64)[..], &["set_thread_area", "sigreturn"]].concat();
+        assert_eq!(names(&i386), expect);
+        let generic = [
+            "execve",
+            "exit",
+            "exit_group",
+            "read",
+            "restart_syscall",
+            "rseq",
+            "rt_sigprocmask",
+            "rt_sigreturn",
+            "set_robust_list",
+        ];
+        let machines: [(Arch, Calls); 2] = [
+            (Arch::Aarch64, &[(Arch::Aarch64, Phase::App, &["read"])]),
+            (Arch::Riscv64, &[(Arch::Riscv64, Phase::App, &["read"])]),
+        ];
+        for (native, calls) in machines {
+            let generated = generate(&[on(native, with(1, calls))], &policy).unwrap();
+            assert_eq!(names(&generated), generic, "{native}");
+            assert_eq!(arches(&generated), [native.oci_name()]);
+        }
+        let arm = on(
+            Arch::Aarch64,
+            with(1, &[(Arch::Arm, Phase::App, &["read"])]),
+        );
+        let expect = [&generic[..], &["set_tls", "sigreturn"]].concat();
+        assert_eq!(names(&generate(&[arm], &policy).unwrap()), expect);
+    }
+
+    fn on(native: Arch, mut observation: Observation) -> Observation {
+        observation.machine.arch = native;
+        observation
+    }
+
+    /// What an arm64 kernel shows of a 64-bit container, of a 32-bit one, and of one that has both.
+    #[test]
+    fn arm_is_listed_only_when_it_was_called_by() {
+        let cases: [(Calls, &[&str]); 4] = [
+            (
+                &[(Arch::Aarch64, Phase::App, &["read"])],
+                &["SCMP_ARCH_AARCH64"],
+            ),
+            (
+                &[(Arch::Arm, Phase::App, &["read"])],
+                &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
+            ),
+            (
+                &[
+                    (Arch::Aarch64, Phase::App, &["read"]),
+                    (Arch::Arm, Phase::Exec, &["read"]),
+                ],
+                &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
+            ),
+            (
+                &[
+                    (Arch::Aarch64, Phase::App, &["read"]),
+                    (Arch::Arm, Phase::Runtime, &["read"]),
+                ],
+                &["SCMP_ARCH_AARCH64"],
+            ),
+        ];
+        for (calls, expect) in cases {
+            let observation = on(Arch::Aarch64, with(1, calls));
+            assert_eq!(arches(&generate(&[observation], &bare()).unwrap()), expect);
+        }
+    }
+
+    #[test]
+    fn the_profile_of_a_32_bit_arm_program() {
+        let observation = on(
+            Arch::Aarch64,
+            with(
+                1,
+                &[(
+                    Arch::Arm,
+                    Phase::App,
+                    &[
+                        "_llseek",
+                        "cacheflush",
+                        "clock_gettime64",
+                        "mmap2",
+                        "semtimedop_time64",
+                        "set_tls",
+                        "statx",
+                    ],
+                )],
+            ),
+        );
+        let policy = Policy {
+            runtime: Runtime::Crun,
+            no_new_privs: true,
+            ..Policy::default()
+        };
+        let generated = generate(&[observation], &policy).unwrap();
+        insta::assert_snapshot!("arm_profile", generated.profile.to_oci_json());
     }
 
     type Calls = &'static [(Arch, Phase, &'static [&'static str])];
