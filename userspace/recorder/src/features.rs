@@ -103,7 +103,7 @@ fn kernel() -> Finding {
             "kernel",
             State::Missing,
             format!("{release} on {machine}"),
-            Some("record on x86_64 or aarch64"),
+            Some("record on x86_64 or aarch64; of riscv64 there is a table only, for `generate`"),
         );
     }
     let advice = old.then_some("5.10 is the oldest kernel that is supported");

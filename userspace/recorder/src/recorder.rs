@@ -39,7 +39,9 @@ pub enum RecorderError {
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
     /// This machine's ABI has no table.
-    #[error("recording is not supported on {arch}: x86_64 and aarch64 are")]
+    #[error(
+        "recording is not supported on {arch}: record on x86_64 or aarch64; of riscv64 there is a table only, for `generate`"
+    )]
     Arch {
         /// `std::env::consts::ARCH`.
         arch: &'static str,
@@ -389,10 +391,7 @@ impl Recorder {
             }
         }
         for (arch, nr, pid, comm) in calls {
-            let Some(name) = u32::try_from(nr)
-                .ok()
-                .and_then(|nr| syscall::name(arch, nr))
-            else {
+            let Some(name) = named(arch, nr) else {
                 continue;
             };
             let exe = fs::read_link(format!("/proc/{pid}/exe"))
@@ -513,13 +512,7 @@ impl Recorder {
 
     /// The ABI of a row, if this machine has it.
     fn abi(&self, row: u32) -> Option<Arch> {
-        match (self.arch, row) {
-            (Arch::X86_64, abi::NATIVE) => Some(Arch::X86_64),
-            (Arch::X86_64, abi::COMPAT) => Some(Arch::X86),
-            (Arch::X86_64, abi::X32) => Some(Arch::X32),
-            (Arch::Aarch64, abi::NATIVE) => Some(Arch::Aarch64),
-            _ => None,
-        }
+        arch_of(self.arch, row)
     }
 
     /// The calls of a recording so far.
@@ -585,8 +578,10 @@ impl Recorder {
 
     fn explanations_lost(&self) -> Result<u64, RecorderError> {
         let mut lost = 0;
-        for stat in EXPLANATIONS {
-            lost += self.kernel.stat(stat)?;
+        for stat in Stat::ALL {
+            if is_explanation(self.arch, stat) {
+                lost += self.kernel.stat(stat)?;
+            }
         }
         Ok(lost)
     }
@@ -595,7 +590,7 @@ impl Recorder {
         let mut losses = BTreeMap::new();
         for stat in Stat::ALL
             .into_iter()
-            .filter(|stat| !EXPLANATIONS.contains(stat))
+            .filter(|stat| !is_explanation(self.arch, *stat))
         {
             losses.insert(stat.name().to_owned(), self.kernel.stat(stat)?);
         }
@@ -660,24 +655,25 @@ impl Recorder {
                 continue;
             };
             let phase = self.phase(recording, slot, key.abi_phase & 0xffff, undecided);
+            let nr = key.nr.cast_signed();
             let first = self.counted(recording, &counted);
-            observation.unknown.push(UnknownNr {
-                arch,
-                phase,
-                nr: key.nr.cast_signed(),
-                count: Some(counted.count),
-                first,
-            });
+            match named(arch, nr) {
+                Some(name) => add_call(observation, arch, phase, name, first),
+                None => observation.unknown.push(UnknownNr {
+                    arch,
+                    phase,
+                    nr,
+                    count: Some(counted.count),
+                    first,
+                }),
+            }
         }
         for (key, counted) in self.kernel.denied(slot) {
             let (row, nr) = split(key.abi_phase >> 16, key.nr.cast_signed());
             let phase = self.phase(recording, slot, key.abi_phase & 0xffff, undecided);
             let Some(arch) = self.abi(row) else { continue };
             let first = self.counted(recording, &counted);
-            match u32::try_from(nr)
-                .ok()
-                .and_then(|nr| syscall::name(arch, nr))
-            {
+            match named(arch, nr) {
                 Some(name) => {
                     observation
                         .denied
@@ -717,17 +713,7 @@ impl Recorder {
                     .map(|first| self.sighting(recording, first))
                     .unwrap_or_default();
                 match syscall::name(arch, nr) {
-                    Some(name) => {
-                        let seen = observation
-                            .calls
-                            .entry((arch, phase))
-                            .or_default()
-                            .entry(name.to_owned())
-                            .or_insert_with(|| first.clone());
-                        if earlier(&first, seen) {
-                            *seen = first;
-                        }
-                    }
+                    Some(name) => add_call(observation, arch, phase, name, first),
                     None => observation.unknown.push(UnknownNr {
                         arch,
                         phase,
@@ -857,22 +843,50 @@ fn phase_of(block: u32) -> Phase {
     }
 }
 
-/// What these count costs no call that a profile could name.
-const EXPLANATIONS: [Stat; 3] = [Stat::UnknownFull, Stat::ArgumentsFull, Stat::RingFull];
+/// The ABI of a row of a machine, if it has it.
+fn arch_of(machine: Arch, row: u32) -> Option<Arch> {
+    match (machine, row) {
+        (Arch::X86_64, abi::NATIVE) => Some(Arch::X86_64),
+        (Arch::X86_64, abi::COMPAT) => Some(Arch::X86),
+        (Arch::X86_64, abi::X32) => Some(Arch::X32),
+        (Arch::Aarch64, abi::NATIVE) => Some(Arch::Aarch64),
+        (Arch::Aarch64, abi::COMPAT) => Some(Arch::Arm),
+        _ => None,
+    }
+}
 
-/// The rules of [`arguments`] with the places of their calls in a block, over this machine's ABIs.
+/// Does what this counts cost no call that a profile could name? Of the numbers out of range, only those private to Arm have names.
+fn is_explanation(machine: Arch, stat: Stat) -> bool {
+    match stat {
+        Stat::ArgumentsFull | Stat::RingFull => true,
+        Stat::UnknownFull => machine != Arch::Aarch64,
+        _ => false,
+    }
+}
+
+/// The name of a number as the kernel has it.
+fn named(arch: Arch, nr: i64) -> Option<&'static str> {
+    syscall::name(arch, u32::try_from(nr).ok()?)
+}
+
+/// Adds a call, or the earlier sighting of one that is there.
+fn add_call(observation: &mut Observation, arch: Arch, phase: Phase, name: &str, first: Sighting) {
+    let calls = observation.calls.entry((arch, phase)).or_default();
+    match calls.get_mut(name) {
+        Some(seen) if earlier(&first, seen) => *seen = first,
+        Some(_) => {}
+        None => {
+            calls.insert(name.to_owned(), first);
+        }
+    }
+}
+
+/// The rules of [`arguments`] with the places of their calls in a block, over a machine's ABIs.
 fn argument_rules(native: Arch) -> Vec<(ArgumentRule, Vec<usize>)> {
-    let rows: &[(u32, Arch)] = match native {
-        Arch::X86_64 => &[
-            (abi::NATIVE, Arch::X86_64),
-            (abi::COMPAT, Arch::X86),
-            (abi::X32, Arch::X32),
-        ],
-        native => &[(abi::NATIVE, native)],
-    };
     let places = |name| {
-        rows.iter()
-            .filter_map(move |(row, arch)| Some(position(*row, syscall::nr(*arch, name)?)))
+        [abi::NATIVE, abi::COMPAT, abi::X32]
+            .into_iter()
+            .filter_map(|row| Some(position(row, syscall::nr(arch_of(native, row)?, name)?)))
             .collect()
     };
     arguments::rules()
@@ -936,4 +950,62 @@ fn random_id() -> String {
     // SAFETY: a valid buffer of that length; 16 bytes are never cut short (getrandom(2)).
     let _ = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_the_abis_of_the_machine() {
+        let cases = [
+            (
+                Arch::X86_64,
+                [Some(Arch::X86_64), Some(Arch::X86), Some(Arch::X32)],
+            ),
+            (Arch::Aarch64, [Some(Arch::Aarch64), Some(Arch::Arm), None]),
+            // Nothing is recorded there.
+            (Arch::Riscv64, [None; 3]),
+        ];
+        for (machine, expect) in cases {
+            let rows = [abi::NATIVE, abi::COMPAT, abi::X32].map(|row| arch_of(machine, row));
+            assert_eq!(rows, expect, "{machine}");
+        }
+    }
+
+    #[test]
+    fn private_calls_of_arm_have_names_and_losing_one_is_a_loss() {
+        let cases = [
+            (Arch::Arm, 0xf_0005, Some("set_tls")),
+            (Arch::Arm, 5, Some("open")),
+            (Arch::Arm, 0xf_0007, None),
+            (Arch::Arm, -1, None),
+            (Arch::X86, 0xf_0005, None),
+        ];
+        for (arch, nr, expect) in cases {
+            assert_eq!(named(arch, nr), expect, "{arch} {nr}");
+        }
+        assert!(!is_explanation(Arch::Aarch64, Stat::UnknownFull));
+        assert!(is_explanation(Arch::X86_64, Stat::UnknownFull));
+    }
+
+    #[test]
+    fn arguments_are_recorded_of_every_abi_of_the_machine() {
+        let places = |machine, name| {
+            let index = arguments::rules()
+                .position(|(call, _)| call == name)
+                .unwrap();
+            argument_rules(machine)[index].1.clone()
+        };
+        let at = |row, nr| position(row, nr);
+        assert_eq!(
+            places(Arch::X86_64, "socket"),
+            [at(abi::NATIVE, 41), at(abi::COMPAT, 359), at(abi::X32, 41)]
+        );
+        assert_eq!(
+            places(Arch::Aarch64, "socket"),
+            [at(abi::NATIVE, 198), at(abi::COMPAT, 281)]
+        );
+        assert_eq!(places(Arch::Aarch64, "fcntl64"), [at(abi::COMPAT, 221)]);
+    }
 }
