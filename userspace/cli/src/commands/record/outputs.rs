@@ -73,13 +73,8 @@ impl Outputs {
             });
         }
         let default = || PathBuf::from(format!("{}.seccomp.json", default_name(args, start)));
-        let profile = match folder {
-            Some(folder) => Some(folder.join(default())),
-            None => args
-                .output
-                .clone()
-                .or_else(|| args.observation.is_none().then(default)),
-        };
+        let profile = args.output.clone();
+        let profile = profile.or_else(|| args.observation.is_none().then(default));
         Files::check(profile, args.observation.clone()).map(Self::Files)
     }
 
