@@ -328,6 +328,48 @@ mod root {
         println!("{forks} forks inside");
     }
 
+    /// A process that a failed test does not leave behind either.
+    struct Killed(Child);
+
+    impl Drop for Killed {
+        fn drop(&mut self) {
+            drop(self.0.kill());
+            drop(self.0.wait());
+        }
+    }
+
+    #[test]
+    fn what_forks_faster_than_it_can_be_listed_has_its_phase_when_its_recording_begins() {
+        let Some(_serial) = kernel() else { return };
+        let inside = Scope::new("moves-runners").unwrap();
+        let script = "echo 0 >\"$1\" && exec \"$2\" 16";
+        let runners = Command::new("unshare")
+            .args(["--pid", "--fork", "--kill-child", "sh", "-c", script, "sh"])
+            .args([inside.dir().join("cgroup.procs"), path("runners")])
+            .spawn()
+            .map(Killed)
+            .unwrap();
+        process::poll("the runners", Duration::from_secs(10), || {
+            Ok(fs::read_to_string(inside.dir().join("cgroup.procs"))?
+                .lines()
+                .count()
+                > 16)
+        })
+        .unwrap();
+        let running = Record::cgroup(inside.path()).start();
+        std::thread::sleep(Duration::from_millis(500));
+        let recorded = running.stop();
+        drop(runners);
+        let observation = recorded.observation.as_ref().unwrap();
+        println!("armed after {:.1?}", recorded.armed_after);
+        assert_eq!(observation.losses, [].into());
+        // Had one no phase, it would have entered.
+        assert_eq!(observation.entered_count, 0, "{:?}", observation.entered);
+        assert_eq!(all(observation), x86_64(["fork", "exit", "wait4"]));
+        assert_eq!(calls(observation, Phase::App), all(observation));
+        assert_eq!(calls(observation, Phase::Runtime), [].into());
+    }
+
     fn feed(command: &mut Command, list: &[(Arch, u32)]) -> Child {
         let work = tempfile::tempdir().unwrap();
         let file = work.path().join("list");

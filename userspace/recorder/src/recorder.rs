@@ -91,6 +91,8 @@ pub struct Recording {
     pub entered_as: Option<EnteredAs>,
     /// The target's C library.
     pub libc: Option<String>,
+    /// Processes that forked faster than they were listed.
+    without_phase: u64,
     id: String,
     started_ns: u64,
     started_ktime: u64,
@@ -244,6 +246,7 @@ impl Recorder {
             filtered_at_attach: false,
             entered_as: None,
             libc: None,
+            without_phase: 0,
             id: random_id(),
             started_ns: clock::unix_ns(),
             started_ktime: clock::monotonic_ns(),
@@ -285,29 +288,33 @@ impl Recorder {
             .kernel
             .reserve(if all_app { slot_flag::ALL_APP } else { 0 })?;
         let mut recording = self.recording([slot].into(), cgroup.clone(), target);
-        // Each has its phase before its first recorded call; what it forks meanwhile inherits it. A process forked
-        // between the listing and its parent's entry is found by listing again.
+        // Each has its phase before its first recorded call; what it forks from then on inherits it. A process forked
+        // between the listing and its parent's entry is found by listing again, unless it has forked and ended as well.
+        let present = Process {
+            slot: slot.0,
+            phase: phase::START,
+            ..Process::default()
+        };
         let mut processes = BTreeSet::new();
-        loop {
-            let new: Vec<_> = cgroup
-                .processes()
-                .into_iter()
-                .filter(|pid| !processes.contains(pid))
-                .collect();
-            if new.is_empty() {
+        for _ in 0..LISTINGS {
+            recording.without_phase = 0;
+            for pid in cgroup.processes() {
+                if processes.insert(pid)
+                    && self
+                        .kernel
+                        .process(pid)
+                        .is_none_or(|known| (known.slot, known.phase) != (slot.0, phase::START))
+                {
+                    self.kernel.set_process(pid, present)?;
+                    recording.without_phase += 1;
+                }
+            }
+            if recording.without_phase == 0 {
                 break;
             }
-            for pid in new {
-                self.kernel.set_process(
-                    pid,
-                    Process {
-                        slot: slot.0,
-                        phase: phase::START,
-                        ..Process::default()
-                    },
-                )?;
-                processes.insert(pid);
-            }
+        }
+        if all_app {
+            recording.without_phase = 0;
         }
         self.kernel
             .watch(slot, cgroup.id, !processes.is_empty() || all_app)?;
@@ -560,10 +567,13 @@ impl Recorder {
             .is_some_and(Bundle::allows_everything);
         observation.filtered &= !allows_everything;
         observation.losses = self.losses_by_reason()?;
-        if recording.blocked_unread > 0 {
-            observation
-                .losses
-                .insert("blocked_unread".to_owned(), recording.blocked_unread);
+        for (reason, count) in [
+            ("blocked_unread", recording.blocked_unread),
+            ("present_without_phase", recording.without_phase),
+        ] {
+            if count > 0 {
+                observation.losses.insert(reason.to_owned(), count);
+            }
         }
         Ok(observation)
     }
@@ -842,6 +852,10 @@ fn phase_of(block: u32) -> Phase {
         _ => Phase::App,
     }
 }
+
+/// How often the processes of a cgroup are listed at most: the second listing finds nobody new but where processes fork
+/// without a pause.
+const LISTINGS: usize = 64;
 
 /// The ABI of a row of a machine, if it has it.
 fn arch_of(machine: Arch, row: u32) -> Option<Arch> {

@@ -200,6 +200,12 @@ impl Kernel {
             .map_err(|source| map_error("TASKS", source))
     }
 
+    /// The slot and phase of a process.
+    #[must_use]
+    pub fn process(&self, tgid: u32) -> Option<Process> {
+        Some(self.tasks.get(&tgid, 0).ok()?.0)
+    }
+
     /// The cgroups of a slot, with whether something started there.
     #[must_use]
     pub fn cgroups(&self, slot: SlotId) -> Vec<(u64, bool)> {
