@@ -3,10 +3,27 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod root {
-    use seccast_kernel::{Record, Recorded, kernel};
+    use seccast_kernel::{Record, Recorded, kernel, puppet};
     use seccast_model::observation::Phase;
-    use seccast_rig::{Bundle, Container, Runtime, process, rootfs};
-    use std::{collections::BTreeSet, fs, os::unix::fs::FileTypeExt as _, time::Duration};
+    use seccast_rig::{Bundle, Container, Runtime, cgroup::Scope, process, rootfs};
+    use std::{
+        collections::BTreeSet,
+        ffi::CString,
+        fs::{self, File},
+        io::{self, Read as _, Write as _},
+        os::{
+            fd::AsRawFd as _,
+            unix::{ffi::OsStrExt as _, fs::FileTypeExt as _},
+        },
+        path::Path,
+        process::Command,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        time::Duration,
+    };
+    use tempfile::TempDir;
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -158,5 +175,155 @@ mod root {
             "named by its mapping"
         );
         assert!(observation.started_late_ns.is_some());
+    }
+
+    /// A workload may have its C library from a file system that it serves itself, and stop serving.
+    #[test]
+    fn a_file_system_that_does_not_answer_does_not_block_the_recorder() {
+        let Some(_serial) = kernel() else { return };
+        // Elsewhere it is read.
+        let scope = Scope::new("silent").unwrap();
+        let mut sleep = Command::new("sleep").arg("60").spawn().unwrap();
+        scope.add(sleep.id()).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        let recorded = Record::new(["--cgroup", scope.path(), "--for", "300ms"]).run(PATIENCE);
+        sleep.kill().unwrap();
+        sleep.wait().unwrap();
+        let libc = recorded.observation.unwrap().machine.libc.unwrap();
+        assert!(libc.starts_with("glibc 2."), "{libc}");
+
+        let mut puppet = puppet();
+        let files = Silent::mount();
+        scope.add(puppet.pid()).unwrap();
+        let library = files.folder.path().join("libc.so.6");
+        let path = puppet.text(library.to_str().unwrap()).unwrap();
+        let open = puppet.call(257, &[-100, path, 0 /* O_RDONLY */]).unwrap();
+        let mapped = puppet.call(
+            9,
+            &[
+                0, 4096, 1, /* PROT_READ */
+                2, /* MAP_PRIVATE */
+                open, 0,
+            ],
+        );
+        assert!(mapped.as_ref().is_ok_and(|at| *at > 0), "{open} {mapped:?}");
+        files.silence(Duration::from_secs(20));
+
+        let recorded = Record::new(["--cgroup", scope.path(), "--for", "1s"]).start();
+        println!("armed after {:.1?}", recorded.armed_after());
+        assert!(recorded.armed_after() < Duration::from_secs(15));
+        puppet.call(39, &[]).unwrap();
+        let recorded = recorded.end(PATIENCE);
+        let observation = recorded.observation.as_ref().unwrap();
+        assert_eq!(observation.machine.libc.as_deref(), Some("glibc"));
+        assert_eq!(names(&recorded, Phase::App), ["getpid".to_owned()].into());
+    }
+
+    /// A FUSE file system with one file, which answers nothing any more once it is silent.
+    struct Silent {
+        folder: TempDir,
+        silent: Arc<AtomicBool>,
+    }
+
+    impl Silent {
+        fn mount() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let mut options = File::options();
+            let device = options.read(true).write(true).open("/dev/fuse").unwrap();
+            let data = format!(
+                "fd={},rootmode=40000,user_id=0,group_id=0",
+                device.as_raw_fd()
+            );
+            let [path, data] = [folder.path().as_os_str().as_bytes(), data.as_bytes()]
+                .map(|text| CString::new(text).unwrap());
+            let (name, kind) = (c"silent".as_ptr(), c"fuse".as_ptr());
+            // SAFETY: four texts that live until it returns.
+            let mounted =
+                unsafe { libc::mount(name, path.as_ptr(), kind, 0, data.as_ptr().cast()) };
+            assert_eq!(mounted, 0, "{}", io::Error::last_os_error());
+            let silent = Arc::new(AtomicBool::new(false));
+            let quiet = Arc::clone(&silent);
+            std::thread::spawn(move || serve(&device, &quiet));
+            Self { folder, silent }
+        }
+    }
+
+    impl Silent {
+        /// From now on nothing is answered. Who waits cannot be killed, so it ends after a time: for a test that fails.
+        fn silence(&self, limit: Duration) {
+            self.silent.store(true, Ordering::Relaxed);
+            let path = self.folder.path().to_owned();
+            std::thread::spawn(move || {
+                std::thread::sleep(limit);
+                unmount(&path);
+            });
+        }
+    }
+
+    impl Drop for Silent {
+        fn drop(&mut self) {
+            unmount(self.folder.path());
+        }
+    }
+
+    fn unmount(path: &Path) {
+        let path = CString::new(path.as_os_str().as_bytes()).unwrap();
+        // The first ends the connection: who still waits for an answer gets an error, and the server its end.
+        for flag in [libc::MNT_FORCE, libc::MNT_DETACH] {
+            // SAFETY: a text that lives until it returns.
+            let _ = unsafe { libc::umount2(path.as_ptr(), flag) };
+        }
+    }
+
+    /// Answers as linux/fuse.h has it, 7.31: a folder with a file of one page.
+    fn serve(mut device: &File, silent: &AtomicBool) {
+        let attributes = |node: u64| {
+            let (mode, size) = if node == 1 {
+                (0o40755, 0)
+            } else {
+                (0o100_755, 4096)
+            };
+            // Inode, size, blocks, three times and their nanoseconds; mode, links, owner, device, block size.
+            let longs = [node, size, 8, 0, 0, 0].map(u64::to_ne_bytes).concat();
+            let words = [0, 0, 0, mode, 1, 0, 0, 0, 4096, 0_u32].map(u32::to_ne_bytes);
+            [longs, words.concat()].concat()
+        };
+        let mut request = vec![0; 1 << 17];
+        while let Ok(length) = device.read(&mut request) {
+            let word = |at: usize| u32::from_ne_bytes(request[at..at + 4].try_into().unwrap());
+            let (unique, node) = (&request[8..16], &request[16..24]);
+            let (error, body) = match word(4) {
+                _ if silent.load(Ordering::Relaxed) || length < 40 => continue,
+                2 => continue, // FORGET has no answer.
+                // LOOKUP: node 2, and nothing of it is remembered.
+                1 => (
+                    0,
+                    [
+                        [2, 0, 0, 0, 0].map(u64::to_ne_bytes).concat(),
+                        attributes(2),
+                    ]
+                    .concat(),
+                ),
+                // GETATTR
+                3 => {
+                    let node = u64::from_ne_bytes(node.try_into().unwrap());
+                    (0, [vec![0; 16], attributes(node)].concat())
+                }
+                // OPEN
+                14 => (0, vec![0; 16]),
+                // INIT
+                26 => {
+                    let mut body = [7, 31, 4096, 0, 0, 4096, 1].map(u32::to_ne_bytes).concat();
+                    body.resize(64, 0);
+                    (0, body)
+                }
+                _ => (-libc::ENOSYS, Vec::new()),
+            };
+            let size = u32::try_from(16 + body.len()).unwrap().to_ne_bytes();
+            let answer = [&size, &error.to_ne_bytes(), unique, &body[..]].concat();
+            if device.write(&answer).is_err() {
+                return;
+            }
+        }
     }
 }

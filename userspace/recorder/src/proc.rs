@@ -169,7 +169,8 @@ pub fn libc(pid: u32) -> Option<String> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
     for line in maps.lines() {
         let mut fields = line.split_ascii_whitespace();
-        let (Some(range), Some(path)) = (fields.next(), fields.nth(4)) else {
+        let (Some(range), Some(device), Some(path)) = (fields.next(), fields.nth(2), fields.nth(1))
+        else {
             continue;
         };
         let name = path.rsplit('/').next()?;
@@ -178,13 +179,37 @@ pub fn libc(pid: u32) -> Option<String> {
         }
         if name == "libc.so.6" || name.starts_with("libc-2.") {
             let file = PathBuf::from(format!("/proc/{pid}/map_files/{range}"));
-            let version = read_file(&file, LIBC_LIMIT).and_then(|bytes| glibc_version(&bytes));
+            let version = answers_by_itself(device)
+                .then(|| read_file(&file, LIBC_LIMIT))
+                .flatten()
+                .and_then(|bytes| glibc_version(&bytes));
             return Some(
                 version.map_or_else(|| "glibc".to_owned(), |version| format!("glibc {version}")),
             );
         }
     }
     None
+}
+
+/// Does the kernel itself answer for files of this device, `major:minor` as maps has it? Behind a FUSE mount is a process that
+/// may never answer, and whoever waits for it cannot even be killed. What is not mounted here as well may be an overlay of one.
+fn answers_by_itself(device: &str) -> bool {
+    let number = |text| u32::from_str_radix(text, 16).ok();
+    let Some((Some(major), Some(minor))) = device
+        .split_once(':')
+        .map(|(major, minor)| (number(major), number(minor)))
+    else {
+        return false;
+    };
+    let device = format!("{major}:{minor}");
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut of_device = mounts
+        .lines()
+        .filter_map(|line| line.split_once(" - "))
+        .filter(|(mount, _)| mount.split(' ').nth(2) == Some(&device));
+    of_device
+        .next()
+        .is_some_and(|(_, kind)| !kind.starts_with("fuse"))
 }
 
 /// glibc carries the banner that running it prints.
