@@ -2,6 +2,7 @@
 
 pub mod doctor;
 pub mod generate;
+pub mod precreate;
 pub mod record;
 
 use clap::{Parser, Subcommand};
@@ -29,4 +30,7 @@ pub enum Verb {
     Generate(generate::GenerateArgs),
     /// Say what this machine lacks to record
     Doctor(doctor::DoctorArgs),
+    /// What podman calls before it makes a container that is recorded
+    #[command(hide = true)]
+    Precreate(precreate::PrecreateArgs),
 }

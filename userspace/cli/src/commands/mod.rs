@@ -2,6 +2,7 @@
 
 mod doctor;
 mod generate;
+mod precreate;
 mod record;
 
 use crate::{
@@ -15,5 +16,6 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         Verb::Record(args) => record::run(*args),
         Verb::Generate(args) => generate::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
+        Verb::Precreate(args) => precreate::run(&args),
     }
 }

@@ -151,8 +151,9 @@ pub(super) fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// The id in the last element of a cgroup's path; conmon has a cgroup of that kind, too.
-pub(super) fn id_in(path: &str) -> Option<&str> {
+/// The id in the last element of a cgroup's path, but for conmon's, which has a cgroup of that kind, too.
+#[must_use]
+pub fn id_in(path: &str) -> Option<&str> {
     let last = path.rsplit('/').next()?;
     if last.contains("conmon") {
         return None;
@@ -186,9 +187,13 @@ impl Wanted {
             (Some(left), Some(right)) => left == right,
             _ => true,
         };
-        let kind = |kind: Kind| match kind {
-            Kind::Nerdctl => Kind::Containerd.name(),
-            kind => kind.name(),
+        // Of a runtime that is gone already it cannot be told which engine told it to start the container.
+        let engine = match self.engine {
+            Some(kind) if kind.is_runtime() => {
+                identity.engine.is_none() && same(Some(kind.name()), identity.runtime.as_deref())
+            }
+            Some(kind) => same(Some(kind.server()), identity.engine.map(Kind::server)),
+            None => true,
         };
         let root = identity
             .root
@@ -209,7 +214,7 @@ impl Wanted {
         meant
             && roots
             && addresses
-            && same(self.engine.map(kind), identity.kind().map(kind))
+            && engine
             && same(self.namespace.as_deref(), identity.namespace.as_deref())
     }
 }

@@ -3,7 +3,7 @@
 mod identity;
 mod waiting;
 
-pub use identity::{Identity, Wanted};
+pub use identity::{Identity, Wanted, id_in};
 pub use waiting::Waiting;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use super::{
     ContainerError,
-    identity::{Identity, Wanted},
+    identity::{Identity, Wanted, id_in},
 };
 use crate::{
     cgroup::Cgroup,
@@ -273,7 +273,8 @@ impl Waiting {
     }
 
     /// The wanted cgroup in which something was called. The uppermost of a container's: what lies below it is the
-    /// container's own doing. One that only carries the id may have its processes further down.
+    /// container's own doing. One that carries the id may have its processes further down; the runtime makes missing
+    /// parents as well, such as a pod's.
     fn found(&self, recorded: &BTreeSet<u64>) -> Option<u64> {
         let lives_below = |path: &str| {
             let below = format!("{path}/");
@@ -289,7 +290,7 @@ impl Waiting {
                 candidate.identity.as_ref().is_some_and(|identity| {
                     self.wanted.is(identity)
                         && (recorded.contains(id)
-                            || (super::identity::id_in(&candidate.path).is_some()
+                            || (id_in(&candidate.path) == Some(identity.id.as_str())
                                 && lives_below(&candidate.path)))
                 })
             })

@@ -433,6 +433,22 @@ impl Client {
         check_runtime(&runtime)
     }
 
+    /// Does podman's client speak to a service, which takes some options from its own configuration only?
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        let remote = ["--remote", "-r", "--url", "--connection", "-c"];
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        self.words
+            .iter()
+            .any(|word| remote.contains(&word.split('=').next().unwrap_or_default()))
+            || self
+                .words
+                .iter()
+                .any(|word| word.ends_with("podman-remote"))
+            || set("CONTAINER_HOST")
+            || set("CONTAINER_CONNECTION")
+    }
+
     /// The engine's address as the client's options, environment and contexts give it.
     fn host(&self) -> Option<String> {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());

@@ -44,6 +44,12 @@ pub struct Start {
     pub verb: Verb,
     /// The whole command.
     words: Vec<String>,
+    /// Its verb is of pods.
+    pod: bool,
+    /// Where the client's own options begin.
+    globals: usize,
+    /// Where compose's own options are.
+    compose: std::ops::Range<usize>,
     /// Where the options of the verb begin.
     options: usize,
     /// Where the first word that is no option is.
@@ -180,9 +186,12 @@ impl Start {
         let globals = at;
         let mut verb = words.get(at)?.as_str();
         let mut compose = composes;
+        let mut compose_options = program + 1..at;
         if !composes && verb == "compose" && kind != Kind::Containerd {
             compose = true;
+            compose_options.start = at + 1;
             at = skip_options(words, at + 1, |word| GLOBAL_SWITCHES.contains(&word));
+            compose_options.end = at;
             verb = words.get(at)?;
         }
         let group = matches!(
@@ -216,6 +225,9 @@ impl Start {
         Some(Self {
             client: client.through(words[..program].to_vec()),
             verb,
+            pod: of == "pod",
+            globals: program + 1,
+            compose: compose_options,
             options,
             positional: skip_options(words, options, |word| verb.is_switch(word)),
             words: words.to_vec(),
@@ -286,6 +298,50 @@ impl Start {
         self.positional += options.len();
     }
 
+    /// Puts options of the client's own before all others.
+    pub fn add_global(&mut self, options: &[&str]) {
+        let added = options.iter().map(|&option| option.to_owned());
+        self.words.splice(self.globals..self.globals, added);
+        let shift = options.len();
+        self.options += shift;
+        self.positional += shift;
+        self.compose = self.compose.start + shift..self.compose.end + shift;
+    }
+
+    /// The compose command up to its verb.
+    #[must_use]
+    pub fn compose(&self) -> &[String] {
+        &self.words[..self.compose.end]
+    }
+
+    /// The files that compose is told to read.
+    #[must_use]
+    pub fn compose_files(&self) -> Vec<&str> {
+        let mut files = Vec::new();
+        let mut at = self.compose.start;
+        while at < self.compose.end {
+            let next = next_word(&self.words, at, |word| GLOBAL_SWITCHES.contains(&word));
+            let (name, joined) = split_option(&self.words[at]);
+            if ["-f", "--file"].contains(&name) {
+                files.extend(joined.or_else(|| self.words.get(at + 1).map(String::as_str)));
+            }
+            at = next;
+        }
+        files
+    }
+
+    /// Tells compose to read these files as well.
+    pub fn add_compose_files(&mut self, files: &[String]) {
+        let words = files
+            .iter()
+            .flat_map(|file| ["-f".to_owned(), file.clone()]);
+        self.words.splice(self.compose.end..self.compose.end, words);
+        let shift = 2 * files.len();
+        self.compose.end += shift;
+        self.options += shift;
+        self.positional += shift;
+    }
+
     /// Replaces an option's value by another, or adds it.
     pub fn set(&mut self, name: &str, letter: &str, value: &str) {
         let mut at = self.options;
@@ -306,9 +362,17 @@ impl Start {
     pub fn starts_many(&self) -> bool {
         match self.verb {
             Verb::Run | Verb::Create => false,
-            Verb::Start => self.positionals().len() > 1 && self.id().is_none(),
+            // A pod has more than one.
+            Verb::Start => self.id().is_none() && (self.pod || self.positionals().len() != 1),
             Verb::Compose | Verb::Kube => true,
         }
+    }
+
+    /// Does it make compose's services anew, so that they may be told something?
+    #[must_use]
+    pub fn makes_services(&self) -> bool {
+        let verb = self.words[self.options - 1].as_str();
+        self.verb == Verb::Compose && matches!(verb, "up" | "run")
     }
 
     /// The id that the command gives to its container, where the engine takes it from there.
@@ -520,5 +584,29 @@ mod tests {
         assert_eq!(start.bundle(), Path::new("/x"));
         start.add(&["--keep"]);
         assert_eq!(start.positionals(), ["c1"]);
+        let mut start = parse("podman --root r kube play a.yaml").expect("a start");
+        start.add_global(&["--hooks-dir", "h"]);
+        assert_eq!(
+            start.words().join(" "),
+            "podman --hooks-dir h --root r kube play a.yaml"
+        );
+        assert_eq!(start.positionals(), ["a.yaml"]);
+    }
+
+    #[test]
+    fn compose_files_are_added_behind_the_users() {
+        let mut start =
+            parse("docker -H x compose -p p -f a.yaml --file=b.yaml up -d web").expect("a start");
+        assert_eq!(start.compose_files(), ["a.yaml", "b.yaml"]);
+        start.add_compose_files(&["c.yaml".to_owned()]);
+        assert_eq!(
+            start.words().join(" "),
+            "docker -H x compose -p p -f a.yaml --file=b.yaml -f c.yaml up -d web"
+        );
+        assert_eq!(start.compose().len(), 11);
+        assert_eq!(start.positionals(), ["web"]);
+        let mut start = parse("podman-compose up").expect("a start");
+        start.add_compose_files(&["c".to_owned()]);
+        assert_eq!(start.words().join(" "), "podman-compose -f c up");
     }
 }

@@ -6,7 +6,7 @@ pub mod command;
 mod events;
 
 pub use client::{Client, Details};
-pub use events::Events;
+pub use events::{Events, Told};
 
 use std::{path::PathBuf, time::Duration};
 
@@ -44,6 +44,15 @@ impl Kind {
             Self::Containerd => "containerd",
             Self::Runc => "runc",
             Self::Crun => "crun",
+        }
+    }
+
+    /// The engine behind the client.
+    #[must_use]
+    pub fn server(self) -> &'static str {
+        match self {
+            Self::Nerdctl => Self::Containerd.name(),
+            other => other.name(),
         }
     }
 

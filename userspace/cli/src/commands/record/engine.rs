@@ -1,17 +1,19 @@
 //! `record -- docker run …`: the container that a command starts is recorded, in audit mode, and not the command.
 
+use super::compose;
 use crate::{args::record::RecordArgs, output};
 use anyhow::{Context as _, bail};
 use seccast_model::audit_profile;
 use seccast_recorder::{
-    Recorder,
+    Recorder, Recording,
     command::{CommandError, Running, User},
     container::{Name, Waiting, Wanted},
     engine::{
-        Client, EngineError, Events, Kind, check_runtime,
+        Client, EngineError, Events, Kind, Told, check_runtime,
         command::{Start, Verb},
     },
 };
+use serde_json::json;
 use std::{
     fs,
     os::unix::fs::chown,
@@ -41,8 +43,21 @@ pub(super) struct Engine {
 enum Ids {
     /// From the command, or asked before.
     Known(Vec<String>),
-    /// The client writes it there (`--cidfile`).
+    /// The client (`--cidfile`) or podman's hook writes them there.
     File(PathBuf),
+    /// The label of [`compose`] has this value.
+    Marked(String),
+}
+
+impl Ids {
+    /// Those that are written down by now.
+    fn written(&self) -> Vec<String> {
+        let Self::File(path) = self else {
+            return Vec::new();
+        };
+        let text = fs::read_to_string(path).unwrap_or_default();
+        text.split_ascii_whitespace().map(str::to_owned).collect()
+    }
 }
 
 impl Engine {
@@ -68,8 +83,7 @@ impl Engine {
             chown(work.path(), Some(user.uid), Some(user.gid))
                 .context("cannot give the temporary folder to --user")?;
         }
-        audit(&mut start, args, work.path())?;
-        let ids = ids(&mut start, &client, work.path())?;
+        let ids = prepare_ids(&mut start, &client, args, work.path())?;
         Ok(Self {
             start,
             client,
@@ -96,7 +110,7 @@ impl Engine {
         };
         let names = match &self.ids {
             Ids::Known(ids) => ids.clone(),
-            Ids::File(_) => Vec::new(),
+            Ids::File(_) | Ids::Marked(_) => Vec::new(),
         };
         if let (true, Verb::Start, [name]) = (kind.is_runtime(), self.start.verb, &names[..]) {
             let name = Name::new(
@@ -139,11 +153,19 @@ impl Engine {
 
     /// Tells what is waited for of the ids that are known by now.
     pub(super) fn learn(&self, waiting: &mut Waiting) {
-        if let Ids::File(path) = &self.ids
-            && let Ok(id) = fs::read_to_string(path)
-            && !id.trim().is_empty()
-        {
-            waiting.expect(id.trim());
+        for id in self.ids.written() {
+            waiting.expect(&id);
+        }
+        if let Ids::Marked(mark) = &self.ids {
+            let marked = |told: &Told| told.labels.get(compose::LABEL) == Some(mark);
+            let ids: Vec<_> = waiting
+                .events()
+                .iter()
+                .flat_map(|events| events.ids(marked))
+                .collect();
+            for id in ids {
+                waiting.expect(&id);
+            }
         }
     }
 
@@ -195,58 +217,177 @@ impl Engine {
         self.running = None;
     }
 
-    /// An id that its file has although no cgroup showed it.
-    pub(super) fn written_id(&self) -> Option<String> {
-        let Ids::File(path) = &self.ids else {
-            return None;
-        };
-        let id = fs::read_to_string(path).ok()?;
-        Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+    /// Whose a container is that the command started, where its runtime did not live long enough to tell.
+    pub(super) fn claim(&self, recording: &mut Recording) {
+        let kind = self.client.kind();
+        if !kind.is_runtime() {
+            let engine = &mut recording.target.engine;
+            engine.get_or_insert_with(|| kind.server().to_owned());
+        }
+        recording.client.get_or_insert_with(|| self.client.clone());
+    }
+
+    /// Ids that are written down although no cgroup showed them.
+    pub(super) fn written_ids(&self) -> Vec<String> {
+        self.ids.written()
     }
 }
 
-/// Adds the audit profile, unless the command says itself which filter it wants.
-fn audit(start: &mut Start, args: &RecordArgs, work: &Path) -> anyhow::Result<()> {
-    let engine = start.kind().name();
+/// Puts the command into audit mode, unless it says itself which filter it wants, and makes it tell its containers' ids:
+/// those are in the command, in a file that the client or podman's hook writes before the container starts, or in the
+/// engine's answer.
+fn prepare_ids(
+    start: &mut Start,
+    client: &Client,
+    args: &RecordArgs,
+    work: &Path,
+) -> anyhow::Result<Ids> {
+    let kind = start.kind();
+    let engine = kind.name();
+    let keep = args.keep_filter || start.names_a_filter();
     if args.keep_filter {
         output::note(&format!(
             "seccast: --keep-filter: {engine}'s filter stays; what it denies is listed as denied and not allowed"
         ));
-        return Ok(());
-    }
-    if start.verb == Verb::Start {
-        output::note(
-            "seccast: a container keeps the filter that it was made with; to record it in audit mode, make it anew with run",
-        );
-        return Ok(());
-    }
-    if start.names_a_filter() {
+    } else if keep {
         output::note("seccast: the command names a filter itself, which stays");
-        return Ok(());
     }
-    let profile = work.join("audit.json");
-    let added = match start.kind() {
-        // ctr gives no filter unless it is told to.
-        Kind::Containerd => return Ok(()),
-        Kind::Runc | Kind::Crun => {
-            let Some(bundle) = audited_bundle(&start.bundle(), work)? else {
-                return Ok(());
-            };
-            start.set("--bundle", "-b", &bundle.display().to_string());
-            format!("--bundle {}", bundle.display())
-        }
-        _ => {
-            fs::write(&profile, audit_profile().to_oci_json())
-                .context("cannot write the audit profile")?;
-            let option = format!("seccomp={}", profile.display());
-            start.add(&["--security-opt", &option]);
-            format!("--security-opt {option}")
+    let audited = |how: &str| {
+        output::note(&format!(
+            "seccast: audit mode: the container gets a filter that allows everything ({how}); --keep-filter leaves {engine}'s"
+        ));
+    };
+    let made_before = || {
+        if !keep {
+            output::note(
+                "seccast: a container keeps the filter that it was made with; to record it in audit mode, make it anew with run",
+            );
         }
     };
-    output::note(&format!(
-        "seccast: audit mode: the container gets a filter that allows everything ({added}); --keep-filter leaves {engine}'s"
-    ));
+    match (start.verb, kind) {
+        (Verb::Compose, _) if start.makes_services() => {
+            let mark = format!("{}-{}", std::process::id(), unix_now().as_nanos());
+            if compose::mark(start, client, work, &mark, keep)? {
+                audited("by a compose file beside the project's");
+            }
+            Ok(Ids::Marked(mark))
+        }
+        (Verb::Compose, _) => {
+            made_before();
+            let compose = Client::new(kind, start.compose().to_vec());
+            let ids = compose.ask(&["ps", "-a", "-q"])?;
+            Ok(Ids::Known(
+                ids.split_ascii_whitespace().map(str::to_owned).collect(),
+            ))
+        }
+        (Verb::Kube | Verb::Start, Kind::Podman) if !client.is_remote() => {
+            hook(start, work, keep)?;
+            if !keep {
+                audited("by a precreate hook");
+            }
+            Ok(Ids::File(work.join("ids")))
+        }
+        (Verb::Kube, _) => bail!(
+            "{engine} does not tell which containers `kube play` starts; run it where podman is not remote, or record them by name: seccast record --container NAME --wait"
+        ),
+        (_, Kind::Runc | Kind::Crun | Kind::Containerd) => {
+            if start.verb == Verb::Start {
+                made_before();
+            } else if !keep
+                && kind.is_runtime()
+                && let Some(bundle) = audited_bundle(&start.bundle(), work)?
+            {
+                let bundle = bundle.display().to_string();
+                start.set("--bundle", "-b", &bundle);
+                audited(&format!("--bundle {bundle}"));
+            }
+            // ctr gives no filter unless it is told to.
+            let Some(id) = start.id() else {
+                bail!("the command names no container; {engine} wants its id");
+            };
+            Ok(Ids::Known(vec![id.to_owned()]))
+        }
+        (Verb::Start | Verb::Create, _) => {
+            made_before();
+            known_ids(start, client)
+        }
+        (Verb::Run, _) => {
+            if !keep {
+                let profile = work.join("audit.json");
+                fs::write(&profile, audit_profile().to_oci_json())
+                    .context("cannot write the audit profile")?;
+                let option = format!("seccomp={}", profile.display());
+                start.add(&["--security-opt", &option]);
+                audited(&format!("--security-opt {option}"));
+            }
+            if let Some(path) = start.option(&["--cidfile"]) {
+                return Ok(Ids::File(path.into()));
+            }
+            let path = work.join("id");
+            start.add(&["--cidfile", &path.display().to_string()]);
+            Ok(Ids::File(path))
+        }
+    }
+}
+
+/// Lets podman call us before it makes each container of the command (`podman --hooks-dir`, oci-hooks(5)).
+fn hook(start: &mut Start, work: &Path, keep_filter: bool) -> anyhow::Result<()> {
+    let program = std::env::current_exe().context("cannot tell where seccast lies")?;
+    let ids = work.join("ids").display().to_string();
+    let mut words = vec!["seccast", "precreate", "--ids", &ids];
+    if keep_filter {
+        words.push("--keep-filter");
+    }
+    let hook = json!({
+        "version": "1.0.0",
+        "hook": { "path": program, "args": words },
+        "when": { "always": true },
+        "stages": ["precreate"],
+    });
+    let folder = work.join("hooks");
+    fs::create_dir(&folder).context("cannot make a temporary folder for a hook")?;
+    fs::write(folder.join("seccast.json"), hook.to_string()).context("cannot write a hook")?;
+    let folder = folder.display().to_string();
+    let mut options = vec!["--hooks-dir", folder.as_str()];
+    // One that is named takes the place of the usual ones (podman(1)).
+    if start.client.option(&["--hooks-dir"]).is_none() {
+        let usual = [
+            "/usr/share/containers/oci/hooks.d",
+            "/etc/containers/oci/hooks.d",
+        ];
+        for folder in usual
+            .into_iter()
+            .filter(|folder| Path::new(folder).is_dir())
+        {
+            options.extend(["--hooks-dir", folder]);
+        }
+    }
+    start.add_global(&options);
     Ok(())
+}
+
+/// The ids of containers that exist.
+fn known_ids(start: &Start, client: &Client) -> anyhow::Result<Ids> {
+    let names = start.positionals();
+    let engine = client.kind().name();
+    if names.is_empty() {
+        bail!("name the containers that {engine} is to start");
+    }
+    let id = |name: &String| match client.inspect(name) {
+        Ok(Some(details)) => Ok(details.id),
+        Ok(None) => Err(EngineError::Unknown {
+            engine,
+            name: name.clone(),
+        }),
+        Err(error) => Err(error),
+    };
+    Ok(Ids::Known(names.iter().map(id).collect::<Result<_, _>>()?))
+}
+
+fn unix_now() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 /// A copy of a bundle's config.json with the audit profile in place of its filter; `None` where it has none. The bundle is
@@ -296,38 +437,4 @@ fn audited_bundle(bundle: &Path, work: &Path) -> anyhow::Result<Option<PathBuf>>
     fs::write(copy.join("config.json"), config.to_string())
         .context("cannot write a temporary bundle")?;
     Ok(Some(copy))
-}
-
-/// Where the ids of its containers come from: the command, the engine, or a file that the client writes before it starts
-/// the container.
-fn ids(start: &mut Start, client: &Client, work: &Path) -> anyhow::Result<Ids> {
-    let kind = start.kind();
-    if let Some(id) = start.id() {
-        return Ok(Ids::Known(vec![id.to_owned()]));
-    }
-    match start.verb {
-        Verb::Run => {
-            if let Some(path) = start.option(&["--cidfile"]) {
-                return Ok(Ids::File(path.into()));
-            }
-            let path = work.join("id");
-            start.add(&["--cidfile", &path.display().to_string()]);
-            Ok(Ids::File(path))
-        }
-        _ => {
-            let names = start.positionals();
-            if names.is_empty() {
-                bail!("name the containers that {} is to start", kind.name());
-            }
-            let id = |name: &String| match client.inspect(name) {
-                Ok(Some(details)) => Ok(details.id),
-                Ok(None) => Err(EngineError::Unknown {
-                    engine: kind.name(),
-                    name: name.clone(),
-                }),
-                Err(error) => Err(error),
-            };
-            Ok(Ids::Known(names.iter().map(id).collect::<Result<_, _>>()?))
-        }
-    }
 }

@@ -1,5 +1,6 @@
 //! `seccast record`: recordings to observations and profiles.
 
+mod compose;
 mod engine;
 mod outputs;
 mod run;

@@ -168,6 +168,9 @@ impl Run {
 
     fn begin(&mut self, mut recording: Recording) {
         recording.entered_as = entered_as(&self.args);
+        if let Some(engine) = &self.engine {
+            engine.claim(&mut recording);
+        }
         let target = &recording.target;
         let engine = target
             .engine
@@ -323,7 +326,7 @@ impl Run {
             .filter_map(|active| active.recording.target.container_id.clone());
         let mut ids: Vec<_> = ids.collect();
         if ids.is_empty() {
-            ids.extend(self.engine.as_ref().and_then(Engine::written_id));
+            ids.extend(self.engine.iter().flat_map(Engine::written_ids));
         }
         ids
     }
