@@ -87,6 +87,8 @@ pub struct Recording {
     pub blocked_unread: u64,
     /// A present task was under a filter at attach.
     pub filtered_at_attach: bool,
+    /// It was started in audit mode: its filter denies nothing.
+    pub audited: bool,
     /// See [`Observation::entered_as`].
     pub entered_as: Option<EnteredAs>,
     /// The target's C library.
@@ -99,6 +101,12 @@ pub struct Recording {
 }
 
 impl Recording {
+    /// Does its filter, if it has one, let every call happen, as far as is known?
+    #[must_use]
+    pub fn denies_nothing(&self) -> bool {
+        self.audited || self.bundle.as_ref().is_some_and(Bundle::allows_everything)
+    }
+
     /// Takes what the engine tells of the container; what is known already stays.
     pub fn describe(&mut self, details: &Details) {
         let target = &mut self.target;
@@ -244,6 +252,7 @@ impl Recorder {
             blocked: BTreeMap::new(),
             blocked_unread: 0,
             filtered_at_attach: false,
+            audited: false,
             entered_as: None,
             libc: None,
             without_phase: 0,
@@ -561,11 +570,7 @@ impl Recorder {
         for slot in &recording.slots {
             self.observe_slot(recording, *slot, &mut observation)?;
         }
-        let allows_everything = recording
-            .bundle
-            .as_ref()
-            .is_some_and(Bundle::allows_everything);
-        observation.filtered &= !allows_everything;
+        observation.filtered &= !recording.denies_nothing();
         observation.losses = self.losses_by_reason()?;
         for (reason, count) in [
             ("blocked_unread", recording.blocked_unread),
@@ -632,7 +637,9 @@ impl Recorder {
         let undecided = !who.is_empty();
         let flags = self.kernel.slot(slot)?.flags;
         observation.filtered |= flags & slot_flag::FILTERED != 0;
-        observation.own_filter |= flags & slot_flag::OWN_FILTER != 0;
+        // Of one that was there at attach it is not known who installed it.
+        observation.own_filter |=
+            flags & slot_flag::OWN_FILTER != 0 && !recording.filtered_at_attach;
 
         for block in 0..common::PHASES {
             let bytes = self.kernel.block(slot, block)?;

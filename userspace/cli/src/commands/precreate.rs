@@ -39,10 +39,6 @@ pub fn run(args: &PrecreateArgs) -> anyhow::Result<Exit> {
     // A pod's first container holds its namespaces: no workload of the user's.
     let program = config.pointer("/process/args/0").and_then(Value::as_str);
     if !matches!(program, Some("/catatonit" | "/pause")) {
-        // One short line: appended at once (write(2), O_APPEND).
-        let ids = File::options().append(true).create(true).open(&args.ids);
-        ids.and_then(|mut file| file.write_all(format!("{id}\n").as_bytes()))
-            .with_context(|| format!("cannot write {}", args.ids.display()))?;
         let names_one = |config: &Value| {
             let annotations = config.get("annotations").and_then(Value::as_object);
             annotations.is_some_and(|all| {
@@ -50,13 +46,24 @@ pub fn run(args: &PrecreateArgs) -> anyhow::Result<Exit> {
                     .any(|key| key.contains("seccomp.security.alpha.kubernetes.io"))
             })
         };
+        let mut audited = false;
         if !args.keep_filter
             && !names_one(&config)
             && let Some(filter) = config.pointer_mut("/linux/seccomp")
         {
             *filter = serde_json::from_str(&audit_profile().to_oci_json())
                 .context("the audit profile")?;
+            audited = true;
         }
+        let line = if audited {
+            format!("{id} audited\n")
+        } else {
+            format!("{id}\n")
+        };
+        // One short line: appended at once (write(2), O_APPEND).
+        let ids = File::options().append(true).create(true).open(&args.ids);
+        ids.and_then(|mut file| file.write_all(line.as_bytes()))
+            .with_context(|| format!("cannot write {}", args.ids.display()))?;
     }
     stdout()
         .write_all(config.to_string().as_bytes())

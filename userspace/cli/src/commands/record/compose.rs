@@ -14,6 +14,9 @@ use std::{
 /// The label that marks the containers of one recording; its value is the recording's.
 pub(super) const LABEL: &str = "dev.seccast.recording";
 
+/// The label of those that got the audit profile.
+pub(super) const AUDITED: &str = "dev.seccast.audited";
+
 /// What is needed of a compose file.
 #[derive(Default, Deserialize)]
 struct Project {
@@ -68,6 +71,7 @@ pub(super) fn mark(
             .iter()
             .any(|option| option.starts_with("seccomp"));
         if !keep_filter && !names_one && !service.privileged {
+            added["labels"][AUDITED] = json!("true");
             added["security_opt"] = json!([format!("seccomp={}", profile.display())]);
             filtered = true;
         }

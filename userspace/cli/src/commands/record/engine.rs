@@ -32,6 +32,8 @@ pub(super) struct Engine {
     client: Client,
     user: Option<User>,
     ids: Ids,
+    /// The one container that it starts has the audit profile.
+    audited: bool,
     running: Option<Running>,
     ended: Option<(ExitStatus, Instant)>,
     stops: Vec<std::process::Child>,
@@ -50,13 +52,17 @@ enum Ids {
 }
 
 impl Ids {
-    /// Those that are written down by now.
-    fn written(&self) -> Vec<String> {
+    /// Those that are written down by now, and whether podman's hook gave them the audit profile.
+    fn written(&self) -> Vec<(String, bool)> {
         let Self::File(path) = self else {
             return Vec::new();
         };
         let text = fs::read_to_string(path).unwrap_or_default();
-        text.split_ascii_whitespace().map(str::to_owned).collect()
+        let lines = text.lines().map(|line| match line.split_once(' ') {
+            Some((id, _)) => (id.to_owned(), true),
+            None => (line.trim().to_owned(), false),
+        });
+        lines.filter(|(id, _)| !id.is_empty()).collect()
     }
 }
 
@@ -83,12 +89,13 @@ impl Engine {
             chown(work.path(), Some(user.uid), Some(user.gid))
                 .context("cannot give the temporary folder to --user")?;
         }
-        let ids = prepare_ids(&mut start, &client, args, work.path())?;
+        let (ids, audited) = prepare_ids(&mut start, &client, args, work.path())?;
         Ok(Self {
             start,
             client,
             user: args.user,
             ids,
+            audited,
             running: None,
             ended: None,
             stops: Vec::new(),
@@ -153,7 +160,7 @@ impl Engine {
 
     /// Tells what is waited for of the ids that are known by now.
     pub(super) fn learn(&self, waiting: &mut Waiting) {
-        for id in self.ids.written() {
+        for (id, _) in self.ids.written() {
             waiting.expect(&id);
         }
         if let Ids::Marked(mark) = &self.ids {
@@ -218,30 +225,42 @@ impl Engine {
     }
 
     /// Whose a container is that the command started, where its runtime did not live long enough to tell.
-    pub(super) fn claim(&self, recording: &mut Recording) {
+    pub(super) fn claim(&self, recording: &mut Recording, waiting: Option<&Waiting>) {
         let kind = self.client.kind();
         if !kind.is_runtime() {
             let engine = &mut recording.target.engine;
             engine.get_or_insert_with(|| kind.server().to_owned());
         }
         recording.client.get_or_insert_with(|| self.client.clone());
+        let id = recording.target.container_id.as_deref().unwrap_or_default();
+        let mut told = waiting
+            .iter()
+            .flat_map(|waiting| waiting.events())
+            .filter_map(|events| events.of(id));
+        recording.audited = self.audited
+            || self
+                .ids
+                .written()
+                .iter()
+                .any(|(of, audited)| *audited && of == id)
+            || told.any(|told| told.labels.contains_key(compose::AUDITED));
     }
 
     /// Ids that are written down although no cgroup showed them.
-    pub(super) fn written_ids(&self) -> Vec<String> {
-        self.ids.written()
+    pub(super) fn written_ids(&self) -> impl Iterator<Item = String> {
+        self.ids.written().into_iter().map(|(id, _)| id)
     }
 }
 
 /// Puts the command into audit mode, unless it says itself which filter it wants, and makes it tell its containers' ids:
 /// those are in the command, in a file that the client or podman's hook writes before the container starts, or in the
-/// engine's answer.
+/// engine's answer. True when its one container got the audit profile.
 fn prepare_ids(
     start: &mut Start,
     client: &Client,
     args: &RecordArgs,
     work: &Path,
-) -> anyhow::Result<Ids> {
+) -> anyhow::Result<(Ids, bool)> {
     let kind = start.kind();
     let engine = kind.name();
     let keep = args.keep_filter || start.names_a_filter();
@@ -270,27 +289,27 @@ fn prepare_ids(
             if compose::mark(start, client, work, &mark, keep)? {
                 audited("by a compose file beside the project's");
             }
-            Ok(Ids::Marked(mark))
+            Ok((Ids::Marked(mark), false))
         }
         (Verb::Compose, _) => {
             made_before();
             let compose = Client::new(kind, start.compose().to_vec());
             let ids = compose.ask(&["ps", "-a", "-q"])?;
-            Ok(Ids::Known(
-                ids.split_ascii_whitespace().map(str::to_owned).collect(),
-            ))
+            let ids = ids.split_ascii_whitespace().map(str::to_owned);
+            Ok((Ids::Known(ids.collect()), false))
         }
         (Verb::Kube | Verb::Start, Kind::Podman) if !client.is_remote() => {
             hook(start, work, keep)?;
             if !keep {
                 audited("by a precreate hook");
             }
-            Ok(Ids::File(work.join("ids")))
+            Ok((Ids::File(work.join("ids")), false))
         }
         (Verb::Kube, _) => bail!(
             "{engine} does not tell which containers `kube play` starts; run it where podman is not remote, or record them by name: seccast record --container NAME --wait"
         ),
         (_, Kind::Runc | Kind::Crun | Kind::Containerd) => {
+            let mut has_filter = false;
             if start.verb == Verb::Start {
                 made_before();
             } else if !keep
@@ -300,16 +319,17 @@ fn prepare_ids(
                 let bundle = bundle.display().to_string();
                 start.set("--bundle", "-b", &bundle);
                 audited(&format!("--bundle {bundle}"));
+                has_filter = true;
             }
             // ctr gives no filter unless it is told to.
             let Some(id) = start.id() else {
                 bail!("the command names no container; {engine} wants its id");
             };
-            Ok(Ids::Known(vec![id.to_owned()]))
+            Ok((Ids::Known(vec![id.to_owned()]), has_filter))
         }
         (Verb::Start | Verb::Create, _) => {
             made_before();
-            known_ids(start, client)
+            Ok((known_ids(start, client)?, false))
         }
         (Verb::Run, _) => {
             if !keep {
@@ -321,11 +341,11 @@ fn prepare_ids(
                 audited(&format!("--security-opt {option}"));
             }
             if let Some(path) = start.option(&["--cidfile"]) {
-                return Ok(Ids::File(path.into()));
+                return Ok((Ids::File(path.into()), !keep));
             }
             let path = work.join("id");
             start.add(&["--cidfile", &path.display().to_string()]);
-            Ok(Ids::File(path))
+            Ok((Ids::File(path), !keep))
         }
     }
 }

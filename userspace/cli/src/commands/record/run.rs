@@ -21,7 +21,6 @@ use seccast_recorder::{
     container::Waiting,
     engine::Details,
     proc,
-    runtime::bundle::Bundle,
 };
 use signal_hook::{
     consts::{SIGINT, SIGKILL, SIGTERM, SIGUSR1},
@@ -109,7 +108,7 @@ impl Run {
             worst: Exit::Done,
         };
         if let Some(recording) = watched.recording {
-            run.begin(recording);
+            run.begin(recording, None);
         }
         run
     }
@@ -166,10 +165,10 @@ impl Run {
         }
     }
 
-    fn begin(&mut self, mut recording: Recording) {
+    fn begin(&mut self, mut recording: Recording, waiting: Option<&Waiting>) {
         recording.entered_as = entered_as(&self.args);
         if let Some(engine) = &self.engine {
-            engine.claim(&mut recording);
+            engine.claim(&mut recording, waiting);
         }
         let target = &recording.target;
         let engine = target
@@ -225,7 +224,7 @@ impl Run {
                     recording.cgroup.path.escape_debug()
                 ));
             }
-            self.begin(recording);
+            self.begin(recording, Some(&waiting));
         }
         if self.outputs.is_folder() || self.begun == 0 {
             self.waiting = Some(waiting);
@@ -590,8 +589,7 @@ impl Active {
             return Ok(());
         };
         self.judged = true;
-        let bundle = self.recording.bundle.as_ref();
-        let harmless = bundle.is_some_and(Bundle::allows_everything);
+        let harmless = self.recording.denies_nothing();
         // Exits cost as much as enters: they are watched only where something can be denied.
         if alone {
             recorder.kernel_mut().watch_denials(filtered && !harmless)?;
