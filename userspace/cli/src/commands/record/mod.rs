@@ -11,7 +11,7 @@ use crate::{
     exit::{Exit, Failed},
     output::{self, progress::Progress},
 };
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use engine::Engine;
 use outputs::Outputs;
 use run::Run;
@@ -22,6 +22,7 @@ use signal_hook::{
 };
 use std::{
     io::{IsTerminal as _, stderr},
+    thread,
     time::Instant,
 };
 use target::Watched;
@@ -56,10 +57,15 @@ fn record(args: RecordArgs) -> anyhow::Result<Exit> {
     let signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGTERM, SIGUSR1])
         .context("cannot watch signals")?;
     let waits = args.wait.is_some() || args.all.is_some() || start.is_some();
-    let mut recorder = Recorder::start(if waits { SLOTS_WAITING } else { SLOTS })?;
-    let engine = start
-        .map(|start| Engine::prepare(start, &args))
-        .transpose()?;
+    // An engine takes as long to answer as the kernel to verify: both at once.
+    let (recorder, engine) = thread::scope(|scope| {
+        let engine = start.map(|start| scope.spawn(|| Engine::prepare(start, &args)));
+        let recorder = Recorder::start(if waits { SLOTS_WAITING } else { SLOTS });
+        let failed = |_| Err(anyhow!("asking the engine failed by a defect of seccast"));
+        let engine = engine.map(|engine| engine.join().unwrap_or_else(failed));
+        (recorder, engine)
+    });
+    let (engine, mut recorder) = (engine.transpose()?, recorder?);
     let mut watched = Watched::arm(&args, engine, &mut recorder)?;
     let armed = began.elapsed();
     output::note(&format!(
