@@ -147,7 +147,7 @@ impl Identity {
 }
 
 /// 64 hexadecimal digits: the id of an engine's container.
-pub(super) fn is_id(text: &str) -> bool {
+pub(crate) fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
@@ -187,13 +187,14 @@ impl Wanted {
             (Some(left), Some(right)) => left == right,
             _ => true,
         };
-        // Of a runtime that is gone already it cannot be told which engine told it to start the container.
-        let engine = match self.engine {
-            Some(kind) if kind.is_runtime() => {
-                identity.engine.is_none() && same(Some(kind.name()), identity.runtime.as_deref())
+        // An engine's id that a runtime was told by somebody who is gone is no container of the runtime alone.
+        let engine = match (self.engine, identity.engine) {
+            (None, _) => true,
+            (Some(wanted), Some(engine)) => wanted.server() == engine.server(),
+            (Some(wanted), None) if wanted.is_runtime() => {
+                same(Some(wanted.name()), identity.runtime.as_deref())
             }
-            Some(kind) => same(Some(kind.server()), identity.engine.map(Kind::server)),
-            None => true,
+            (Some(_), None) => is_id(&identity.id),
         };
         let root = identity
             .root
@@ -277,5 +278,26 @@ mod tests {
         assert!(wanted.is(&of("runc", Some("/r"), Some("x"))));
         assert!(!wanted.is(&of("runc", None, Some("x"))));
         assert!(!wanted.is(&of("runc", Some("/r"), Some("y"))));
+    }
+
+    #[test]
+    fn an_engines_id_is_its_own_though_only_the_runtime_was_seen() {
+        let wanted = |name: &str| Wanted {
+            names: vec![name.to_owned()],
+            engine: Some(Kind::Podman),
+            ..Wanted::default()
+        };
+        let of = |id: &str, engine| Identity {
+            id: id.to_owned(),
+            runtime: Some("runc".to_owned()),
+            engine,
+            ..Identity::default()
+        };
+        let id = "a".repeat(64);
+        assert!(wanted(&id).is(&of(&id, None)));
+        assert!(wanted(&id).is(&of(&id, Some(Kind::Podman))));
+        assert!(!wanted(&id).is(&of(&id, Some(Kind::Docker))));
+        // runc's own.
+        assert!(!wanted("web").is(&of("web", None)));
     }
 }

@@ -182,6 +182,7 @@ impl Waiting {
         self.add_unannounced(recorder, &recorded);
         self.look_at_states(recorder);
         self.learn_ids();
+        self.ask_events();
         let mut found = Vec::new();
         while let Some(id) = self.found(&recorded) {
             found.push(self.claim(recorder, id)?);
@@ -267,6 +268,23 @@ impl Waiting {
             for id in ids {
                 if !self.wanted.names.contains(&id) {
                     self.wanted.names.push(id);
+                }
+            }
+        }
+    }
+
+    /// An id that only a path tells is a container's when an engine tells of it: the runtime and its announcement may be gone.
+    fn ask_events(&mut self) {
+        let by_path = self.candidates.values_mut().filter_map(|candidate| {
+            let identity = candidate.identity.as_mut()?;
+            identity.by_path.then_some(identity)
+        });
+        for identity in by_path {
+            for events in &self.events {
+                if let Some(told) = events.of(&identity.id) {
+                    identity.by_path = false;
+                    identity.engine = Some(events.client().kind());
+                    identity.name.clone_from(&told.details.name);
                 }
             }
         }
@@ -406,7 +424,10 @@ impl Waiting {
             .hierarchy()
             .mount()
             .join(path.trim_start_matches('/'));
-        let identity = identity.unwrap_or_default();
+        let mut identity = identity.unwrap_or_default();
+        // The id in a path is no engine's mark; who was told to start it is known.
+        let engine = self.wanted.engine.filter(|kind| !kind.is_runtime());
+        identity.engine = identity.engine.or(engine);
         let target = identity.target();
         let mut recording = recorder.recording(slots, Cgroup { path, dir, id }, target);
         recording.client = self.client_of(&identity);
@@ -439,8 +460,12 @@ impl Waiting {
         let Some(id) = recording.target.container_id.clone() else {
             return;
         };
-        for told in self.events.iter().filter_map(|events| events.of(&id)) {
-            recording.describe(&told.details);
+        for events in &self.events {
+            if let Some(told) = events.of(&id) {
+                let engine = &mut recording.target.engine;
+                engine.get_or_insert_with(|| events.client().kind().name().to_owned());
+                recording.describe(&told.details);
+            }
         }
     }
 }
@@ -448,7 +473,9 @@ impl Waiting {
 /// Who made a cgroup. The command line is the kernel's; the process may be gone. Where it lives, it must not be a
 /// container's.
 fn maker(made: &Made) -> Option<Identity> {
-    if proc::command_line(made.creator).is_some() && !proc::in_own_pid_namespace(made.creator) {
+    let lives = || proc::command_line(made.creator).is_some();
+    // It may go between two looks.
+    if lives() && !proc::in_own_pid_namespace(made.creator) && lives() {
         return None;
     }
     let starts = line::starts(made.creator, &made.command_line)
