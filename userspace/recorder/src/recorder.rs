@@ -120,6 +120,18 @@ impl Recording {
         fill(&mut target.image_digest, &details.image_digest);
         fill(&mut target.runtime, &details.runtime);
     }
+
+    /// Is all known that an engine tells of a container? One of a runtime alone has nobody who would tell.
+    #[must_use]
+    pub fn is_described(&self) -> bool {
+        let target = &self.target;
+        let of_engine = target.engine.is_some()
+            || target
+                .container_id
+                .as_deref()
+                .is_some_and(crate::container::is_id);
+        !of_engine || (target.engine.is_some() && target.image.is_some())
+    }
 }
 
 /// A new cgroup that somebody made while new ones are recorded.

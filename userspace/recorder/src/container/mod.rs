@@ -3,6 +3,7 @@
 mod identity;
 mod waiting;
 
+pub(crate) use identity::is_id;
 pub use identity::{Identity, Wanted, id_in};
 pub use waiting::Waiting;
 

@@ -50,6 +50,8 @@ struct Active {
     populated: bool,
     /// What its engine says of it, asked beside.
     details: Option<mpsc::Receiver<Details>>,
+    /// It has ended, and its engine has not said yet what it was.
+    ended: Option<Instant>,
 }
 
 /// The loop.
@@ -193,11 +195,19 @@ impl Run {
             populated: recording.started_late_ns.is_some(),
             recording,
             details,
+            ended: None,
         });
     }
 
     /// Containers that have shown themselves since.
     fn look_for_starts(&mut self, recorder: &mut Recorder, news: &[News]) -> anyhow::Result<()> {
+        if self.begun > 0 && !self.outputs.is_folder() {
+            // Nothing is waited for any more but its description.
+            if self.is_described(0) {
+                self.waiting = None;
+            }
+            return Ok(());
+        }
         let Some(mut waiting) = self.waiting.take() else {
             return Ok(());
         };
@@ -226,9 +236,7 @@ impl Run {
             }
             self.begin(recording, Some(&waiting));
         }
-        if self.outputs.is_folder() || self.begun == 0 {
-            self.waiting = Some(waiting);
-        }
+        self.waiting = Some(waiting);
         if let (0, Some(limit)) = (self.begun, self.args.wait.flatten())
             && self.armed.elapsed() >= limit
         {
@@ -270,6 +278,11 @@ impl Run {
             if !self.target_ended(recorder, at)? {
                 all = false;
             } else if self.outputs.is_folder() {
+                let since = *self.active[at].ended.get_or_insert_with(Instant::now);
+                if !self.is_described(at) && since.elapsed() < DETAILS {
+                    at += 1;
+                    continue;
+                }
                 // Its last events.
                 for item in recorder.poll(Duration::ZERO)? {
                     self.show(&item);
@@ -427,16 +440,29 @@ impl Run {
         Ok(())
     }
 
-    /// Writes a recording that is over and, in a folder, gives its slots back.
-    fn write_one(&mut self, recorder: &mut Recorder, mut active: Active) -> anyhow::Result<()> {
-        if let Some(details) = active.details.take()
-            && let Ok(details) = details.recv_timeout(DETAILS)
-        {
-            active.recording.describe(&details);
+    /// Takes what its engine has told by now; true when nothing more is to come.
+    fn is_described(&mut self, at: usize) -> bool {
+        let Some(active) = self.active.get_mut(at) else {
+            return true;
+        };
+        let answer = active.details.as_ref().map(mpsc::Receiver::try_recv);
+        if let Some(Ok(details)) = &answer {
+            active.recording.describe(details);
         }
+        if !matches!(answer, Some(Err(mpsc::TryRecvError::Empty))) {
+            active.details = None;
+        }
+        let mut told = false;
         if let Some(waiting) = &self.waiting {
             waiting.describe(&mut active.recording);
+            told = !waiting.events().is_empty();
         }
+        let more = active.details.is_some() || (told && !active.recording.is_described());
+        !more
+    }
+
+    /// Writes a recording that is over and, in a folder, gives its slots back.
+    fn write_one(&mut self, recorder: &mut Recorder, active: Active) -> anyhow::Result<()> {
         let observation = recorder.observe(&active.recording)?;
         let folder = self.outputs.is_folder();
         let written = self
@@ -454,7 +480,7 @@ impl Run {
         if exit != Exit::Done {
             self.worst = exit;
         }
-        if let Some(waiting) = &mut self.waiting {
+        if let (Some(waiting), true) = (&mut self.waiting, folder) {
             waiting.release(recorder, &active.recording)?;
         }
         Ok(())
@@ -472,6 +498,13 @@ impl Run {
         }
         if self.begun == 0 {
             return self.nothing_started(status);
+        }
+        // Who ended in the last moment may not be told of yet.
+        let deadline = Instant::now() + DETAILS;
+        for at in 0..self.active.len() {
+            while !self.is_described(at) && Instant::now() < deadline {
+                thread::sleep(TICK);
+            }
         }
         let left_running = status.is_none() || self.interrupts > 1;
         let ids = self.container_ids();
