@@ -106,6 +106,9 @@ pub struct Name {
     engine: Option<Client>,
 }
 
+/// An engine that did not answer.
+type Silent = (Kind, EngineError);
+
 /// A container that was found under the name.
 struct Found {
     identity: Identity,
@@ -156,7 +159,7 @@ impl Name {
 
     /// The same container is known to its runtime, its conmon and its engine: the first that knows it counts, by its init
     /// process. Two containers of one name are two processes.
-    fn find(&self) -> Result<(Vec<Found>, Vec<EngineError>), ContainerError> {
+    fn find(&self) -> Result<(Vec<Found>, Vec<Silent>), ContainerError> {
         let mut found: Vec<Found> = Vec::new();
         let wanted = self.wanted();
         for state in self
@@ -201,7 +204,7 @@ impl Name {
                         details,
                     }),
                     Ok(None) => {}
-                    Err(error) => silent.push(error),
+                    Err(error) => silent.push((client.kind(), error)),
                 }
             }
         }
@@ -288,7 +291,7 @@ impl Name {
         self.refuse_two(&found)?;
         let found = found.pop();
         if found.is_none() && self.engine.is_some() && !silent.is_empty() {
-            return Err(silent.swap_remove(0).into());
+            return Err(silent.swap_remove(0).1.into());
         }
         let cgroup = self.running_cgroup(recorder.hierarchy(), found.as_ref(), &silent)?;
         if cgroup.path == "/" {
@@ -322,7 +325,7 @@ impl Name {
         &self,
         hierarchy: &Hierarchy,
         found: Option<&Found>,
-        silent: &[EngineError],
+        silent: &[Silent],
     ) -> Result<Cgroup, ContainerError> {
         if let Some(found) = found {
             let Some(pid) = found.pid else {
@@ -372,11 +375,13 @@ impl Name {
                     .map(|root| root.display().to_string())
                     .collect();
                 let mut looked = format!("not in {}", folders.join(", "));
-                for client in self.clients() {
-                    looked.push_str(&format!(", not known to {}", client.kind().name()));
+                for kind in self.clients().iter().map(Client::kind) {
+                    if !silent.iter().any(|(silent, _)| *silent == kind) {
+                        looked.push_str(&format!(", not known to {}", kind.name()));
+                    }
                 }
                 looked.push_str(", and no cgroup carries it as an id");
-                for error in silent {
+                for (_, error) in silent {
                     looked.push_str(&format!("; {error}"));
                 }
                 Err(ContainerError::Unknown {

@@ -1,7 +1,11 @@
 //! `record -- docker run …`: the container that a command starts is recorded, in audit mode, and not the command.
 
 use super::compose;
-use crate::{args::record::RecordArgs, output};
+use crate::{
+    args::record::RecordArgs,
+    exit::{Exit, Failed},
+    output,
+};
 use anyhow::{Context as _, bail};
 use seccast_model::audit_profile;
 use seccast_recorder::{
@@ -16,6 +20,7 @@ use seccast_recorder::{
 use serde_json::json;
 use std::{
     fs,
+    io::ErrorKind,
     os::unix::fs::chown,
     path::{Path, PathBuf},
     process::ExitStatus,
@@ -80,7 +85,7 @@ impl Engine {
         if let Some(runtime) = start.runtime() {
             check_runtime(runtime)?;
         }
-        client.check_local()?;
+        client.check_local().map_err(not_found)?;
         let work = tempfile::Builder::new()
             .prefix("seccast-record-")
             .tempdir()
@@ -250,6 +255,21 @@ impl Engine {
     pub(super) fn written_ids(&self) -> impl Iterator<Item = String> {
         self.ids.written().into_iter().map(|(id, _)| id)
     }
+}
+
+/// CMD is the client: that it is not there is CMD's not being there.
+fn not_found(error: EngineError) -> anyhow::Error {
+    let exit = match &error {
+        EngineError::NoClient { source, .. } if source.kind() == ErrorKind::NotFound => {
+            Exit::NotFound
+        }
+        EngineError::NoClient { .. } => Exit::NotExecutable,
+        _ => return error.into(),
+    };
+    anyhow::Error::new(error).context(Failed {
+        exit,
+        what: "CMD was not run".to_owned(),
+    })
 }
 
 /// Puts the command into audit mode, unless it says itself which filter it wants, and makes it tell its containers' ids:

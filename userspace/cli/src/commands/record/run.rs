@@ -496,7 +496,7 @@ impl Run {
         for item in recorder.poll(Duration::ZERO)? {
             self.show(&item);
         }
-        if self.begun == 0 {
+        if self.begun == 0 || self.failed_to_start(recorder, status)? {
             return self.nothing_started(status);
         }
         // Who ended in the last moment may not be told of yet.
@@ -556,6 +556,25 @@ impl Run {
             output::note("seccast: exit code 1 is seccast's: the recording is incomplete");
         }
         Ok(self.worst)
+    }
+
+    /// The runtime made the container and could not execute its program: what is recorded is the runtime's alone, and the
+    /// client has said why.
+    fn failed_to_start(
+        &self,
+        recorder: &Recorder,
+        status: Option<ExitStatus>,
+    ) -> anyhow::Result<bool> {
+        if self.engine.is_none() || status.is_none_or(|status| status.success()) {
+            return Ok(false);
+        }
+        for active in &self.active {
+            if recorder.started_filtered(&active.recording)?.is_some() {
+                return Ok(false);
+            }
+        }
+        // In a folder those that ended before have their files.
+        Ok(!self.outputs.is_folder())
     }
 
     /// Nothing was recorded: says why, as far as it is known.
