@@ -56,6 +56,10 @@ fn build(programs: &Path, out: &Path, object: &Path) -> Result<(), String> {
     } else if nightly() {
         cargo = Command::new("rustup");
         cargo.args(["run", "nightly", "cargo", "-Zbuild-std=core"]);
+        // Set for build scripts: the compiler and the cargo of the host build.
+        for name in ["RUSTC", "RUSTDOC", "CARGO"] {
+            cargo.env_remove(name);
+        }
     } else {
         return Err(format!(
             "no compiler with a `core` for {TARGET}: neither rustc-web + libstd-rust-web-dev-bpf nor a nightly with rust-src"
