@@ -6,9 +6,8 @@ use std::io::Read;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, geteuid, kill_process_group};
 
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+static SUDO_KEPT: Once = Once::new();
 
 /// From here on Ctrl-C and SIGTERM end the running program, and what was made is cleaned up on the way out.
 pub(crate) fn catch_signals() -> Result<()> {
@@ -54,14 +54,29 @@ pub(crate) fn want_root(reason: &str) -> Result<()> {
     if crate::places::command("sudo").is_none() {
         bail!("{reason} needs root, and sudo is not installed; run the same command as root");
     }
-    let status = Command::new("sudo")
-        .args(["-v", "-p"])
-        .arg(format!("{reason} needs root; password for %p: "))
-        .status();
-    if !status.context("failed to start sudo")?.success() {
-        bail!("{reason} needs root, and sudo refused; run the same command as root");
+    // Commands first: `sudo -v` asks for a password as soon as one of several entries wants one (verifypw in sudoers(5)),
+    // as on cloud images, whose user has none.
+    if Run::new("sudo").args(["-n", "true"]).quiet().is_err() {
+        let status = Command::new("sudo")
+            .args(["-v", "-p"])
+            .arg(format!("{reason} needs root; password for %p: "))
+            .status();
+        if !status.context("failed to start sudo")?.success() {
+            bail!("{reason} needs root, and sudo refused; run the same command as root");
+        }
     }
+    SUDO_KEPT.call_once(|| drop(thread::spawn(keep_sudo)));
     Ok(())
+}
+
+/// sudo forgets a password after 15 minutes, and a first build may take longer.
+fn keep_sudo() {
+    let refresh = Run::new("sudo").args(["-n", "-v"]);
+    loop {
+        thread::sleep(Duration::from_secs(60));
+        // Where it cannot, the next command that needs root says so.
+        let _ = refresh.quiet();
+    }
 }
 
 /// One program to run. Prints as the line that repeats it in a shell.
