@@ -42,13 +42,14 @@ const fn need(package: &'static str, sign: Sign, reason: &'static str) -> Need {
 
 use Sign::{Command, File, Package};
 
-const BPF_CORE: &str = "libstd-rust-web-dev-bpf";
+/// Never at the price of something that the user has: docker's own packages conflict with Debian's runc, for example.
+const INSTALL: [&str; 4] = ["install", "-y", "--no-install-recommends", "--no-remove"];
 
 /// A compiler for the eBPF program without a nightly: Debian's, from the security suite.
 #[rustfmt::skip]
 const COMPILER: &[Need] = &[
     need("rustc-web", Package, "compiles the eBPF program"),
-    need(BPF_CORE, Package, "Rust's core library for the BPF target"),
+    need("libstd-rust-web-dev-bpf", Package, "Rust's core library for the BPF target"),
     need("rust-web-clippy", Package, "lints the eBPF program with the compiler that builds it"),
 ];
 
@@ -90,11 +91,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// What building and testing need. True when something had to be installed.
 pub(crate) fn tools() -> Result<bool> {
+    // Made by the user: what runs as root later adds to it, and must not own it.
+    make_folder(&places::cache()?.join("rootfs"))?;
     let mut wanted = missing(TOOLS)?;
     let compiler = compiler_wanted()?;
     wanted.extend(&compiler);
     let packages = install(wanted)?;
-    // Debian's compiler may not be on offer; then rustup's nightly does it.
+    // Debian's compiler may not be on offer, or not beside Debian's rustc; then rustup's nightly does it.
     let nightly = bpf::Compiler::find().is_none() && nightly()?;
     let linker = linker()?;
     Ok(packages || nightly || linker)
@@ -115,7 +118,8 @@ fn is_debian() -> bool {
 fn compiler_wanted() -> Result<Vec<&'static Need>> {
     let other = match bpf::Compiler::find() {
         Some(bpf::Compiler::Prebuilt(rustc)) => rustc != Path::new(bpf::DEBIAN_RUSTC),
-        Some(bpf::Compiler::Nightly) => !is_debian(),
+        // Debian's is the tested one, where it can be had.
+        Some(bpf::Compiler::Nightly) => !can_install(COMPILER),
         None => false,
     };
     if other || !is_debian() {
@@ -148,15 +152,14 @@ fn install(mut wanted: Vec<&Need>) -> Result<bool> {
         .rooted()
         .quiet()
         .context("failed to update the package lists")?;
-    if !has_candidate(BPF_CORE)? {
+    if !can_install(COMPILER) {
         wanted.retain(|need| !COMPILER.iter().any(|of| of.package == need.package));
     }
     for need in &wanted {
         eprintln!("setup: installing {:<24} {}", need.package, need.reason);
     }
-    // Never at the price of something that the user has: docker's own packages conflict with Debian's runc, for example.
-    let install = apt().args(["install", "-y", "--no-install-recommends", "--no-remove"]);
-    let install = install
+    let install = apt()
+        .args(INSTALL)
         .args(wanted.iter().map(|need| need.package))
         .rooted();
     install.quiet().context(
@@ -208,22 +211,18 @@ fn apt() -> Run {
     run.limit(Duration::from_secs(900))
 }
 
-fn has_candidate(package: &str) -> Result<bool> {
-    let policy = Run::new("apt-cache")
-        .env("LC_ALL", "C")
-        .args(["policy", package])
-        .stdout()?;
-    Ok(policy.lines().any(|line| {
-        line.trim()
-            .strip_prefix("Candidate:")
-            .is_some_and(|version| version.trim() != "(none)")
-    }))
+/// Whether apt has all of them, at the price of nothing that is there: Debian's own `rustc` conflicts with its `rustc-web`.
+fn can_install(needs: &[Need]) -> bool {
+    let simulation = apt().arg("--simulate").args(INSTALL);
+    let simulation = simulation.args(needs.iter().map(|need| need.package));
+    simulation.quiet().is_ok()
 }
 
 fn nightly() -> Result<bool> {
-    let by_hand = "the eBPF program needs a compiler for bpfel-unknown-none: install rustup and run \
-                   `rustup toolchain install nightly --profile minimal --component rust-src`, or name a compiler that has \
-                   that target in SECCAST_BPF_RUSTC; without one, SECCAST_SKIP_EBPF=1 builds everything else";
+    let by_hand = "the eBPF program needs a compiler for bpfel-unknown-none, and Debian's libstd-rust-web-dev-bpf is not \
+                   on offer here or conflicts with an installed package: install rustup and run `rustup toolchain \
+                   install nightly --profile minimal --component rust-src`, or name a compiler that has that target in \
+                   SECCAST_BPF_RUSTC; without one, SECCAST_SKIP_EBPF=1 builds everything else";
     if places::command("rustup").is_none() {
         bail!("{by_hand}");
     }
@@ -249,8 +248,7 @@ fn linker() -> Result<bool> {
         return Ok(false);
     }
     let tools = places::cache()?.join("tools");
-    std::fs::create_dir_all(&tools)
-        .with_context(|| format!("failed to make the folder {}", tools.display()))?;
+    make_folder(&tools)?;
     eprintln!(
         "setup: installing bpf-linker {} into {}   links the eBPF program (one to three minutes)",
         bpf::LINKER_VERSION,
@@ -279,4 +277,9 @@ fn linker() -> Result<bool> {
         );
     }
     Ok(true)
+}
+
+fn make_folder(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("failed to make the folder {}", folder.display()))
 }
