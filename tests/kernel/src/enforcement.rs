@@ -91,17 +91,26 @@ pub struct Generated {
 /// When it does not end with 0.
 #[must_use]
 pub fn generate(recordings: &[Recorded]) -> Generated {
+    let observations: Vec<_> = recordings.iter().map(Recorded::observation_path).collect();
+    generate_for("runc", &observations)
+}
+
+/// `seccast generate` for a runtime from these files.
+///
+/// # Panics
+/// When it does not end with 0.
+#[must_use]
+pub fn generate_for(runtime: &str, observations: &[PathBuf]) -> Generated {
     let files = tempfile::Builder::new()
         .prefix("seccast-test-")
         .tempdir()
         .unwrap();
     let out = files.path().join("p.json");
-    let observations: Vec<PathBuf> = recordings.iter().map(Recorded::observation_path).collect();
     let mut command = Command::new(seccast());
     command
         .arg("generate")
-        .args(&observations)
-        .args(["--runtime", "runc", "-o"])
+        .args(observations)
+        .args(["--runtime", runtime, "-o"])
         .arg(&out);
     let output = process::output(&mut command, PATIENCE).unwrap();
     assert_eq!(

@@ -8,6 +8,7 @@
 )]
 
 pub mod enforcement;
+pub mod engine;
 pub mod harmless;
 mod recording;
 

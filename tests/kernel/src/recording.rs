@@ -89,19 +89,29 @@ struct Stderr {
 impl Record {
     /// `seccast record` with these arguments, an observation and a profile in a temporary folder.
     pub fn new<I: IntoIterator<Item: AsRef<OsStr>>>(args: I) -> Self {
+        let mut record = Self::without_files();
+        let folder = record.files.path();
+        let outputs = [folder.join("o.json"), folder.join("p.json")];
+        let [observation, profile] = &outputs;
+        record.command.arg("--observation").arg(observation);
+        record.command.arg("-o").arg(profile).args(args);
+        record
+    }
+
+    /// `record --all FOLDER` with these arguments.
+    pub fn all<I: IntoIterator<Item: AsRef<OsStr>>>(folder: &Path, args: I) -> Self {
+        let mut record = Self::without_files();
+        record.command.arg("--all").arg(folder).args(args);
+        record
+    }
+
+    fn without_files() -> Self {
         let files = tempfile::Builder::new()
             .prefix("seccast-test-")
             .tempdir()
             .unwrap();
         let mut command = Command::new(seccast());
-        command
-            .arg("record")
-            .arg("--observation")
-            .arg(files.path().join("o.json"))
-            .arg("-o")
-            .arg(files.path().join("p.json"))
-            .args(args)
-            .current_dir(files.path());
+        command.arg("record").current_dir(files.path());
         Self {
             command,
             stdin: Vec::new(),
@@ -114,6 +124,34 @@ impl Record {
         let mut record = Self::new([OsStr::new("--"), program.as_os_str()]);
         record.command.args(args);
         record
+    }
+
+    /// `record ARGS -- COMMAND` in the command's environment.
+    #[must_use]
+    pub fn command(args: &[&str], command: &Command) -> Self {
+        let mut record = Self::new(args);
+        record.command.arg("--").arg(command.get_program());
+        record.command.args(command.get_args());
+        record.environment(command)
+    }
+
+    /// Takes over what another command changes in the environment.
+    #[must_use]
+    pub fn environment(mut self, command: &Command) -> Self {
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => self.command.env(name, value),
+                None => self.command.env_remove(name),
+            };
+        }
+        self
+    }
+
+    /// Sets a variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
     }
 
     /// `record --cgroup PATH`, PATH below the cgroup2 mount.

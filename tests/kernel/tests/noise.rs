@@ -7,9 +7,10 @@
 
 mod root {
     use seccast_kernel::enforcement::PATIENCE;
+    use seccast_kernel::engine::{Workloads, repeats, run_kept};
     use seccast_kernel::{Call, Record, Recorded, Running, calls, kernel, truth};
     use seccast_model::observation::{Observation, Phase};
-    use seccast_rig::{Bundle, BusyLoops, Container, Runtime, rootfs};
+    use seccast_rig::{Bundle, BusyLoops, Container, Runtime, engine, rootfs};
     use seccast_workloads as workloads;
     use std::collections::{BTreeMap, BTreeSet};
     use std::fmt::Write as _;
@@ -192,5 +193,69 @@ mod root {
             .collect();
         assert!(wrong.is_empty(), "expected\n{expected}got\n{wrong}");
         assert_eq!((in_hook, in_exec), (ROUNDS, ROUNDS));
+    }
+
+    #[test]
+    fn the_application_set_is_the_same_in_every_engine_and_runtime() {
+        let Some(_serial) = kernel() else { return };
+        let rounds = repeats(2);
+        let workloads = Workloads::new(&["plain"]);
+        let bundle = workloads.bundle(&["/plain"]);
+        let expected = text(truth(workloads::program("plain")));
+        let engines = engine::all().unwrap();
+        let mut same: BTreeMap<String, usize> = BTreeMap::new();
+        let mut is_same = |what: &str, recorded: &Recorded| {
+            let seen = of_phase(recorded, Phase::App);
+            assert_eq!(seen, expected, "{what}\n{}", recorded.stderr);
+            *same.entry(what.to_owned()).or_default() += 1;
+        };
+        let start = Instant::now();
+        let _busy = BusyLoops::start(2);
+        for round in 0..rounds {
+            for engine in &engines {
+                let engine = engine.as_ref();
+                // What is standard input and output is a terminal, a pipe or a file, and the environment is the user's.
+                let set = bundle.clone().env("LANG=de_DE.UTF-8").no_new_privs(true);
+                let name = format!("noise-{round}");
+                let plain = run_kept(engine, &name, &bundle, &[]);
+                is_same(engine.name(), &Record::command(&[], &plain).run(PATIENCE));
+                let changed = match engine.name() {
+                    "ctr" => run_kept(engine, &format!("{name}-set"), &set, &[]),
+                    _ => run_kept(
+                        engine,
+                        &format!("{name}-set"),
+                        &set,
+                        &["-i", "--init=false"],
+                    ),
+                };
+                let what = format!("{} with options", engine.name());
+                is_same(&what, &Record::command(&[], &changed).run(PATIENCE));
+            }
+            let work = tempfile::tempdir().unwrap();
+            bundle.write("noise-runc", work.path()).unwrap();
+            let mut runc = Runtime::runc().unwrap().command();
+            runc.args(["run", "-b"]).arg(work.path()).arg("noise-runc");
+            is_same("runc", &Record::command(&[], &runc).run(PATIENCE));
+            let running = Record::new(["--container", "noise-crun", "--wait=60s"]).start();
+            let crun = Runtime::crun().unwrap();
+            let mut container = Container::new("noise-crun", &bundle, &crun).unwrap();
+            assert!(
+                container.run(PATIENCE).unwrap().success(),
+                "{}",
+                container.log()
+            );
+            is_same("crun", &running.end(PATIENCE));
+            let command = Record::program(&workloads::path("plain"), [""; 0]);
+            is_same("command", &command.run(PATIENCE));
+        }
+        println!(
+            "in {:.0?} beside two busy loops, byte for byte:\n{expected}",
+            start.elapsed()
+        );
+        for (what, count) in &same {
+            println!("{what:<20} {count} of {rounds}");
+            assert_eq!(*count, rounds);
+        }
+        assert_eq!(same.len(), 9);
     }
 }
