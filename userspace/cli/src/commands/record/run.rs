@@ -67,6 +67,8 @@ pub(super) struct Run {
     stopping: Option<Instant>,
     active: Vec<Active>,
     waiting: Option<Waiting>,
+    /// What was new and has not been looked at for starts.
+    unread: Vec<News>,
     command: Option<Running>,
     engine: Option<Engine>,
     process: Option<u32>,
@@ -103,6 +105,7 @@ impl Run {
             stopping: None,
             active: Vec::new(),
             waiting: watched.waiting,
+            unread: Vec::new(),
             command: watched.command,
             engine: watched.engine,
             process: watched.process,
@@ -131,9 +134,10 @@ impl Run {
 
     fn record(&mut self, recorder: &mut Recorder) -> anyhow::Result<Option<ExitStatus>> {
         loop {
-            let news = recorder.poll(TICK)?;
-            for item in &news {
-                self.show(item);
+            let mut news = std::mem::take(&mut self.unread);
+            for item in recorder.poll(TICK)? {
+                self.show(&item);
+                news.push(item);
             }
             self.look_for_starts(recorder, &news)?;
             let alone = !self.outputs.is_folder();
@@ -283,9 +287,10 @@ impl Run {
                     at += 1;
                     continue;
                 }
-                // Its last events.
+                // Its last events; among them may be the first of another.
                 for item in recorder.poll(Duration::ZERO)? {
                     self.show(&item);
+                    self.unread.push(item);
                 }
                 let active = self.active.remove(at);
                 self.write_one(recorder, active)?;
