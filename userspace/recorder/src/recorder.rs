@@ -121,16 +121,11 @@ impl Recording {
         fill(&mut target.runtime, &details.runtime);
     }
 
-    /// Is all known that an engine tells of a container? One of a runtime alone has nobody who would tell.
+    /// Is there an engine that could tell more of it? Of a runtime alone there is none.
     #[must_use]
-    pub fn is_described(&self) -> bool {
-        let target = &self.target;
-        let of_engine = target.engine.is_some()
-            || target
-                .container_id
-                .as_deref()
-                .is_some_and(crate::container::is_id);
-        !of_engine || (target.engine.is_some() && target.image.is_some())
+    pub fn is_of_engine(&self) -> bool {
+        let id = self.target.container_id.as_deref();
+        self.target.engine.is_some() || id.is_some_and(crate::container::is_id)
     }
 }
 

@@ -455,18 +455,21 @@ impl Waiting {
         })
     }
 
-    /// Adds what the engines have told of a container by now.
-    pub fn describe(&self, recording: &mut Recording) {
+    /// Adds what the engines have told of a container by now, if they have.
+    pub fn describe(&self, recording: &mut Recording) -> bool {
         let Some(id) = recording.target.container_id.clone() else {
-            return;
+            return false;
         };
+        let mut any = false;
         for events in &self.events {
             if let Some(told) = events.of(&id) {
                 let engine = &mut recording.target.engine;
                 engine.get_or_insert_with(|| events.client().kind().name().to_owned());
                 recording.describe(&told.details);
+                any = true;
             }
         }
+        any
     }
 }
 

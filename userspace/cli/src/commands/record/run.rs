@@ -50,7 +50,9 @@ struct Active {
     populated: bool,
     /// What its engine says of it, asked beside.
     details: Option<mpsc::Receiver<Details>>,
-    /// It has ended, and its engine has not said yet what it was.
+    /// It has said it.
+    told: bool,
+    /// When it ended, where its engine has not said it by then.
     ended: Option<Instant>,
 }
 
@@ -199,6 +201,7 @@ impl Run {
             populated: recording.started_late_ns.is_some(),
             recording,
             details,
+            told: false,
             ended: None,
         });
     }
@@ -450,20 +453,21 @@ impl Run {
         let Some(active) = self.active.get_mut(at) else {
             return true;
         };
-        let answer = active.details.as_ref().map(mpsc::Receiver::try_recv);
-        if let Some(Ok(details)) = &answer {
-            active.recording.describe(details);
+        match active.details.as_ref().map(mpsc::Receiver::try_recv) {
+            Some(Ok(details)) => {
+                active.recording.describe(&details);
+                active.details = None;
+                active.told = true;
+            }
+            Some(Err(mpsc::TryRecvError::Disconnected)) => active.details = None,
+            Some(Err(mpsc::TryRecvError::Empty)) | None => {}
         }
-        if !matches!(answer, Some(Err(mpsc::TryRecvError::Empty))) {
-            active.details = None;
-        }
-        let mut told = false;
+        let mut may_tell = false;
         if let Some(waiting) = &self.waiting {
-            waiting.describe(&mut active.recording);
-            told = !waiting.events().is_empty();
+            active.told |= waiting.describe(&mut active.recording);
+            may_tell = !waiting.events().is_empty() && active.recording.is_of_engine();
         }
-        let more = active.details.is_some() || (told && !active.recording.is_described());
-        !more
+        active.details.is_none() && (active.told || !may_tell)
     }
 
     /// Writes a recording that is over and, in a folder, gives its slots back.
