@@ -64,6 +64,8 @@ const TOOLS: &[Need] = &[
     need("runc", Command("runc"), "the containers of the demo and the tests"),
     need("crun", Command("crun"), "the other container runtime that profiles must start under"),
     need("podman", Command("podman"), "an engine that containers are recorded in; docker and containerd are not installed but unpacked, as their packages start daemons"),
+    need("catatonit", File("/usr/bin/catatonit"), "what podman's pods are held together by"),
+    need("docker-compose", Command("docker-compose"), "projects of several containers"),
     need("bpftrace", Command("bpftrace"), "the witness of denials that is not seccast; a peer in the benchmark"),
     need("strace", Command("strace"), "ground truth for recorded system calls; a peer in the benchmark"),
     need("apache2-utils", Command("ab"), "load for nginx"),

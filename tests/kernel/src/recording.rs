@@ -105,6 +105,18 @@ impl Record {
         record
     }
 
+    /// `record -o FOLDER -- COMMAND` in the command's environment.
+    #[must_use]
+    pub fn each(folder: &Path, command: &Command) -> Self {
+        let mut record = Self::without_files();
+        record.command.arg("-o").arg(folder).arg("--");
+        record
+            .command
+            .arg(command.get_program())
+            .args(command.get_args());
+        record.environment(command)
+    }
+
     fn without_files() -> Self {
         let files = tempfile::Builder::new()
             .prefix("seccast-test-")
