@@ -343,6 +343,23 @@ impl Cgroup {
     }
 }
 
+/// 64 hexadecimal digits: the id of an engine's container.
+#[must_use]
+pub fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The id in the last element of a cgroup's path, but for conmon's, which has a cgroup of that kind, too.
+#[must_use]
+pub fn id_in(path: &str) -> Option<&str> {
+    let last = path.rsplit('/').next()?;
+    if last.contains("conmon") {
+        return None;
+    }
+    let mut parts = last.split(|c: char| !c.is_ascii_hexdigit());
+    parts.find(|part| is_id(part))
+}
+
 fn pids(path: &Path) -> Vec<u32> {
     fs::read_to_string(path)
         .unwrap_or_default()
@@ -368,4 +385,29 @@ fn unescape(text: &str) -> String {
         .replace("\\011", "\t")
         .replace("\\012", "\n")
         .replace("\\134", "\\")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_is_in_the_last_element() {
+        let id = "a".repeat(64);
+        for path in [
+            "/docker/{}",
+            "/machine.slice/libpod-{}.scope",
+            "/x/cri-containerd-{}.scope",
+            "/libpod_parent/libpod-{}",
+        ] {
+            assert_eq!(id_in(&path.replace("{}", &id)), Some(id.as_str()), "{path}");
+        }
+        for path in [
+            "/libpod_parent/conmon-{}",
+            "/docker/{}/below",
+            "/docker/{}a",
+        ] {
+            assert_eq!(id_in(&path.replace("{}", &id)), None, "{path}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     arguments,
-    cgroup::{Cgroup, CgroupError, Hierarchy},
+    cgroup::{Cgroup, CgroupError, Hierarchy, is_id},
     clock,
     engine::{Client, Details},
     kernel::{Event, Kernel, KernelError, SlotId},
@@ -125,7 +125,7 @@ impl Recording {
     #[must_use]
     pub fn is_of_engine(&self) -> bool {
         let id = self.target.container_id.as_deref();
-        self.target.engine.is_some() || id.is_some_and(crate::container::is_id)
+        self.target.engine.is_some() || id.is_some_and(is_id)
     }
 }
 

@@ -7,7 +7,7 @@
 use crate::{args::precreate::PrecreateArgs, exit::Exit};
 use anyhow::{Context as _, bail};
 use seccast_model::audit_profile;
-use seccast_recorder::container::id_in;
+use seccast_recorder::cgroup::id_in;
 use serde_json::Value;
 use std::{
     fs::File,

@@ -1,6 +1,7 @@
 //! Which container a cgroup is, by what its runtime and its engine left on the machine.
 
 use crate::{
+    cgroup::{id_in, is_id},
     engine::{Client, Kind},
     proc,
     runtime::{
@@ -146,22 +147,6 @@ impl Identity {
     }
 }
 
-/// 64 hexadecimal digits: the id of an engine's container.
-pub(crate) fn is_id(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// The id in the last element of a cgroup's path, but for conmon's, which has a cgroup of that kind, too.
-#[must_use]
-pub fn id_in(path: &str) -> Option<&str> {
-    let last = path.rsplit('/').next()?;
-    if last.contains("conmon") {
-        return None;
-    }
-    let mut parts = last.split(|c: char| !c.is_ascii_hexdigit());
-    parts.find(|part| is_id(part))
-}
-
 /// Which containers are meant.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
@@ -238,26 +223,6 @@ pub(super) fn same_folder(left: &Path, right: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_id_is_in_the_last_element() {
-        let id = "a".repeat(64);
-        for path in [
-            "/docker/{}",
-            "/machine.slice/libpod-{}.scope",
-            "/x/cri-containerd-{}.scope",
-            "/libpod_parent/libpod-{}",
-        ] {
-            assert_eq!(id_in(&path.replace("{}", &id)), Some(id.as_str()), "{path}");
-        }
-        for path in [
-            "/libpod_parent/conmon-{}",
-            "/docker/{}/below",
-            "/docker/{}a",
-        ] {
-            assert_eq!(id_in(&path.replace("{}", &id)), None, "{path}");
-        }
-    }
 
     #[test]
     fn two_roots_and_two_namespaces_are_told_apart() {

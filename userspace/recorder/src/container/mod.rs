@@ -3,12 +3,11 @@
 mod identity;
 mod waiting;
 
-pub(crate) use identity::is_id;
-pub use identity::{Identity, Wanted, id_in};
+pub use identity::{Identity, Wanted};
 pub use waiting::Waiting;
 
 use crate::{
-    cgroup::{Cgroup, CgroupError, Hierarchy},
+    cgroup::{Cgroup, CgroupError, Hierarchy, is_id},
     clock,
     engine::{Client, Details, EngineError, Events, Kind},
     kernel::KernelError,
@@ -178,10 +177,7 @@ impl Name {
             }
         }
         let mut silent = Vec::new();
-        if self.root.is_none()
-            && !self.kind().is_some_and(Kind::is_runtime)
-            && !identity::is_id(&self.name)
-        {
+        if self.root.is_none() && !self.kind().is_some_and(Kind::is_runtime) && !is_id(&self.name) {
             for pid in proc::all() {
                 if let Some(conmon) = line::conmon(pid)
                     && conmon.name.as_deref() == Some(&self.name)
@@ -346,7 +342,7 @@ impl Name {
                 found => Ok(found?),
             };
         }
-        let mut cgroups = if identity::is_id(&self.name) {
+        let mut cgroups = if is_id(&self.name) {
             hierarchy.containing(&self.name)
         } else {
             Vec::new()
@@ -398,7 +394,7 @@ impl Name {
     /// # Errors
     /// When the engine that was named has no client here.
     pub fn events(&self) -> Result<Vec<Events>, EngineError> {
-        if self.root.is_some() || identity::is_id(&self.name) {
+        if self.root.is_some() || is_id(&self.name) {
             return Ok(Vec::new());
         }
         let named = self.engine.is_some();

@@ -2,10 +2,10 @@
 
 use super::{
     ContainerError,
-    identity::{Identity, Wanted, id_in},
+    identity::{Identity, Wanted},
 };
 use crate::{
-    cgroup::Cgroup,
+    cgroup::{Cgroup, id_in},
     clock,
     engine::{Client, Events, Kind},
     kernel::SlotId,
