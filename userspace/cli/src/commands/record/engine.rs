@@ -30,6 +30,8 @@ use tempfile::TempDir;
 
 /// How long after the client's end its container may show itself: the kernel's news of it are milliseconds behind.
 const SETTLE: Duration = Duration::from_secs(2);
+/// The same where the client says by its status that something failed: then there may be none.
+const SETTLE_FAILED: Duration = Duration::from_millis(500);
 
 /// A command that starts containers, on its way.
 pub(super) struct Engine {
@@ -194,7 +196,14 @@ impl Engine {
 
     /// The client has ended, and so long ago that what it started would have shown itself.
     pub(super) fn is_over(&self) -> bool {
-        self.ended.is_some_and(|(_, when)| when.elapsed() >= SETTLE)
+        self.ended.is_some_and(|(status, when)| {
+            let settle = if status.success() {
+                SETTLE
+            } else {
+                SETTLE_FAILED
+            };
+            when.elapsed() >= settle
+        })
     }
 
     /// Sends the client a signal; false when it has ended.

@@ -304,8 +304,7 @@ impl Run {
         let over = match &mut self.engine {
             Some(engine) => {
                 if self.begun == 0 {
-                    // What failed to start has said so by its status.
-                    engine.is_over() || status.is_some_and(|status| !status.success())
+                    engine.is_over()
                 } else {
                     all && status.is_some() && (!self.outputs.is_folder() || engine.is_over())
                 }
