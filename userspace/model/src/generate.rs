@@ -250,6 +250,7 @@ mod tests {
             entered_count: 0,
             entered_as: None,
             start_container_hooks: false,
+            unprivileged_exec: BTreeSet::new(),
             extra: BTreeMap::new(),
         }
     }
@@ -814,7 +815,7 @@ mod tests {
         denied
             .denied
             .insert((Arch::X86_64, Phase::App), sightings(&["read", "ptrace"]));
-        let cases: [(Observation, &str, &str); 7] = [
+        let cases: [(Observation, &str, &str); 8] = [
             (
                 unknown,
                 "SC0001",
@@ -833,7 +834,7 @@ mod tests {
             (
                 denied,
                 "SC0008",
-                "tried, denied by the filter of the recorded container, and left out: ptrace",
+                "tried, denied by a filter of the recorded target, and left out: ptrace",
             ),
             (
                 Observation {
@@ -841,7 +842,15 @@ mod tests {
                     ..app(1, &["read"])
                 },
                 "SC0009",
-                "the application installs a filter of its own: what that denies was not seen and is not needed",
+                "the application installs a filter of its own: what that denies is not needed",
+            ),
+            (
+                Observation {
+                    unprivileged_exec: ["/usr/bin/su\n".to_owned()].into(),
+                    ..app(1, &["read"])
+                },
+                "SC0014",
+                "executed without the privileges of their set-id bits or file capabilities, which ptrace takes away: /usr/bin/su\\n",
             ),
             (
                 app(1, &["io_uring_setup"]),

@@ -572,6 +572,7 @@ impl Recorder {
                 .bundle
                 .as_ref()
                 .is_some_and(Bundle::has_start_container_hooks),
+            unprivileged_exec: BTreeSet::new(),
             extra: BTreeMap::new(),
         };
         for slot in &recording.slots {

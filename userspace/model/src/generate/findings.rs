@@ -1,4 +1,4 @@
-//! What the data itself gives reason to say. Codes are never reused: the next new one is SC0014.
+//! What the data itself gives reason to say. Codes are never reused: the next new one is SC0015.
 
 use super::inputs::Inputs;
 use crate::arch::Arch;
@@ -135,7 +135,7 @@ pub(super) fn diagnose(inputs: &Inputs<'_>, report: &Report) -> Vec<Diagnostic> 
             "SC0008",
             Severity::Info,
             format!(
-                "tried, denied by the filter of the recorded container, and left out: {}",
+                "tried, denied by a filter of the recorded target, and left out: {}",
                 list(&names)
             ),
             Some("`--include-denied` allows them"),
@@ -146,7 +146,8 @@ pub(super) fn diagnose(inputs: &Inputs<'_>, report: &Report) -> Vec<Diagnostic> 
         find(
             "SC0009",
             Severity::Info,
-            "the application installs a filter of its own: what that denies was not seen and is not needed".to_owned(),
+            "the application installs a filter of its own: what that denies is not needed"
+                .to_owned(),
             None,
         );
     }
@@ -203,6 +204,28 @@ pub(super) fn diagnose(inputs: &Inputs<'_>, report: &Report) -> Vec<Diagnostic> 
                 "{late} of {recordings} recordings began after their target's start; the start is taken from the others"
             ),
             None,
+        );
+    }
+
+    let unprivileged: BTreeSet<&String> = inputs
+        .last()
+        .flat_map(|last| &last.unprivileged_exec)
+        .collect();
+    if !unprivileged.is_empty() {
+        let files: Vec<String> = unprivileged
+            .iter()
+            .map(|file| file.escape_debug().to_string())
+            .collect();
+        find(
+            "SC0014",
+            Severity::Warning,
+            format!(
+                "executed without the privileges of their set-id bits or file capabilities, which ptrace takes away: {}",
+                list(&files)
+            ),
+            Some(
+                "what they call with their privileges is missing; record as root, where eBPF takes nothing away",
+            ),
         );
     }
     findings

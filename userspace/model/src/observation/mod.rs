@@ -53,6 +53,9 @@ pub struct Observation {
     pub entered_as: Option<EnteredAs>,
     /// The target's bundle has startContainer hooks: the runtime forks them under the filter.
     pub start_container_hooks: bool,
+    /// Programs that were executed without the privileges that their set-id bits or file capabilities give: who traces
+    /// them has none to give away (`backend` ptrace). What they call with their privileges was not seen.
+    pub unprivileged_exec: BTreeSet<String>,
     /// Fields of newer versions.
     pub extra: Extra,
 }

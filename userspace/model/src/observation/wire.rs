@@ -198,6 +198,8 @@ mod v1 {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         entered_as: Option<String>,
         start_container_hooks: bool,
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        unprivileged_exec: BTreeSet<String>,
         #[serde(flatten)]
         extra: Extra,
     }
@@ -368,6 +370,7 @@ mod v1 {
                     .to_owned()
                 }),
                 start_container_hooks: o.start_container_hooks,
+                unprivileged_exec: o.unprivileged_exec.clone(),
                 extra: o.extra.clone(),
             }
         }
@@ -518,6 +521,7 @@ mod v1 {
                 }
             },
             start_container_hooks: wire.start_container_hooks,
+            unprivileged_exec: wire.unprivileged_exec,
             extra: wire.extra,
         })
     }

@@ -188,6 +188,7 @@ prop_compose! {
         flags in any::<[bool; 3]>(),
         entered in vec(entered(), 0..2),
         entered_rest in (0..3_u64, prop::option::of(prop_oneof![Just(EnteredAs::App), Just(EnteredAs::Runtime)])),
+        unprivileged_exec in btree_set(".{0,8}", 0..2),
         extra in extra(),
     ) -> Observation {
         Observation {
@@ -211,6 +212,7 @@ prop_compose! {
             entered,
             entered_as: entered_rest.1,
             start_container_hooks: flags[2],
+            unprivileged_exec,
             extra,
         }
     }
