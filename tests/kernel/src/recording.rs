@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::{fs::chown, process::CommandExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
@@ -89,12 +90,20 @@ struct Stderr {
 impl Record {
     /// `seccast record` with these arguments, an observation and a profile in a temporary folder.
     pub fn new<I: IntoIterator<Item: AsRef<OsStr>>>(args: I) -> Self {
-        let mut record = Self::without_files();
-        let folder = record.files.path();
-        let outputs = [folder.join("o.json"), folder.join("p.json")];
-        let [observation, profile] = &outputs;
-        record.command.arg("--observation").arg(observation);
-        record.command.arg("-o").arg(profile).args(args);
+        let mut record = Self::without_files().with_files();
+        record.command.args(args);
+        record
+    }
+
+    /// The same as user and group 65534, without any privilege.
+    pub fn unprivileged<I: IntoIterator<Item: AsRef<OsStr>>>(args: I) -> Self {
+        let files = folder();
+        // Where the binary lies only its owner may look.
+        let copy = files.path().join("seccast");
+        fs::copy(seccast(), &copy).unwrap();
+        chown(files.path(), Some(65534), Some(65534)).unwrap();
+        let mut record = Self::by(Command::new(copy), files).with_files();
+        record.command.args(args).uid(65534).gid(65534);
         record
     }
 
@@ -118,17 +127,23 @@ impl Record {
     }
 
     fn without_files() -> Self {
-        let files = tempfile::Builder::new()
-            .prefix("seccast-test-")
-            .tempdir()
-            .unwrap();
-        let mut command = Command::new(seccast());
+        Self::by(Command::new(seccast()), folder())
+    }
+
+    fn by(mut command: Command, files: TempDir) -> Self {
         command.arg("record").current_dir(files.path());
         Self {
             command,
             stdin: Vec::new(),
             files,
         }
+    }
+
+    fn with_files(mut self) -> Self {
+        let [observation, profile] = ["o.json", "p.json"].map(|name| self.files.path().join(name));
+        self.command.arg("--observation").arg(observation);
+        self.command.arg("-o").arg(profile);
+        self
     }
 
     /// `record -- PROGRAM ARGS`.
@@ -216,6 +231,11 @@ impl Record {
     pub fn run(self, timeout: Duration) -> Recorded {
         self.start().end(timeout)
     }
+}
+
+fn folder() -> TempDir {
+    let mut folder = tempfile::Builder::new();
+    folder.prefix("seccast-test-").tempdir().unwrap()
 }
 
 impl Running {

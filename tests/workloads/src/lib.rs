@@ -211,6 +211,24 @@ pub const PROGRAMS: &[Program] = &[
         ..PROGRAM
     },
     Program {
+        name: "thread_exec",
+        calls: &[
+            call(X86_64, 56, "clone", 1),
+            // The thread's, then plain's.
+            call(X86_64, 110, "getppid", 2 * 23),
+            call(X86_64, 59, "execve", 1),
+            some(X86_64, 24, "sched_yield"),
+            call(X86_64, 39, "getpid", 1),
+            call(X86_64, 102, "getuid", 1),
+            call(X86_64, 72, "fcntl", 1),
+            call(X86_64, 202, "futex", 1),
+            call(X86_64, 35, "nanosleep", 1),
+            call(X86_64, 231, "exit_group", 1),
+        ],
+        needs: &["plain"],
+        ..PROGRAM
+    },
+    Program {
         name: "signal",
         calls: &[
             call(X86_64, 13, "rt_sigaction", 1),
@@ -289,7 +307,7 @@ pub fn program(name: &str) -> &'static Program {
 }
 
 /// Where the program is: those of [`PROGRAMS`], what they need, and the ones that tests steer: `sleeper`, `one`, `storm`, `race`,
-/// `forks`, `runners`, `reuse`, `puppet`. Each source says what it takes.
+/// `forks`, `swarm`, `runners`, `reuse`, `puppet`. Each source says what it takes.
 #[must_use]
 pub fn path(name: &str) -> PathBuf {
     Path::new(env!("OUT_DIR")).join(name)

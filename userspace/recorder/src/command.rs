@@ -5,7 +5,7 @@ use crate::{
     proc,
 };
 use std::{
-    fs,
+    fs::{self, File},
     io::{self, Write as _},
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::{Child, Command, ExitStatus},
@@ -75,18 +75,53 @@ pub enum CommandError {
     },
 }
 
-/// Makes a cgroup for a command, below the caller's own, so that its limits hold for the command as well.
+impl CommandError {
+    pub(crate) fn not_executed(program: String, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::NotFound { program },
+            _ => Self::NotExecutable { program, source },
+        }
+    }
+}
+
+/// Makes this process the user's, for good: of use in a child before it executes something.
+pub(crate) fn become_user(User { uid, gid }: User) -> io::Result<()> {
+    // SAFETY: async-signal-safe system calls without pointers but an empty list.
+    let failed = unsafe {
+        libc::setgroups(0, std::ptr::null()) != 0
+            || libc::setgid(gid) != 0
+            || libc::setuid(uid) != 0
+    };
+    if failed {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Makes a cgroup for a command, below the caller's own, so that its limits hold for the command as well, or else below the
+/// root.
 ///
 /// # Errors
-/// When neither the caller's cgroup nor the root takes one.
+/// When neither takes one that the command may be moved to: why its own does not.
 pub fn cgroup(hierarchy: &Hierarchy) -> Result<Cgroup, CgroupError> {
     let name = format!("seccast-{}", std::process::id());
+    let below = |parent: &str| {
+        let parent = hierarchy.open(parent)?;
+        // Both ends of the move lie below it, so that the kernel asks for the right to write there as well (cgroup2 delegation).
+        let procs = parent.dir.join("cgroup.procs");
+        let writable = File::options().write(true).open(&procs);
+        writable.map_err(|source| CgroupError::Io {
+            action: "write",
+            path: procs,
+            source,
+        })?;
+        hierarchy.create(&format!("{}/{name}", parent.path.trim_end_matches('/')))
+    };
     let own = hierarchy
         .of_process(std::process::id())
-        .map(|cgroup| cgroup.path)
-        .unwrap_or_default();
-    let nested = hierarchy.create(&format!("{}/{name}", own.trim_end_matches('/')));
-    nested.or_else(|_| hierarchy.create(&format!("/{name}")))
+        .map_or_else(|_| "/".to_owned(), |cgroup| cgroup.path);
+    below(&own).or_else(|error| below("/").map_err(|_| error))
 }
 
 /// A running command.
@@ -117,30 +152,13 @@ impl Running {
             if let Some(procs) = &mut procs {
                 procs.write_all(b"0")?;
             }
-            if let Some(User { uid, gid }) = user {
-                // SAFETY: async-signal-safe system calls without pointers but an empty list.
-                let failed = unsafe {
-                    libc::setgroups(0, std::ptr::null()) != 0
-                        || libc::setgid(gid) != 0
-                        || libc::setuid(uid) != 0
-                };
-                if failed {
-                    return Err(io::Error::last_os_error());
-                }
-            }
-            Ok(())
+            user.map_or(Ok(()), become_user)
         };
         // SAFETY: between fork and exec it writes to an open file and makes system calls; it does not allocate.
         unsafe { child.pre_exec(enter) };
-        let child = child.spawn().map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => CommandError::NotFound {
-                program: program.clone(),
-            },
-            _ => CommandError::NotExecutable {
-                program: program.clone(),
-                source,
-            },
-        })?;
+        let child = child
+            .spawn()
+            .map_err(|source| CommandError::not_executed(program.clone(), source))?;
         Ok(Self { child, cgroup })
     }
 

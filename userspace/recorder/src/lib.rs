@@ -14,6 +14,7 @@ pub mod features;
 pub mod kernel;
 mod near;
 pub mod proc;
+pub mod ptrace;
 mod recorder;
 pub mod runtime;
 

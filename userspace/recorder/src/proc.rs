@@ -87,6 +87,62 @@ pub fn age_ns(pid: u32) -> Option<u64> {
     Some(crate::clock::boot_ns().saturating_sub(start * (1_000_000_000 / ticks)))
 }
 
+/// What a process may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Credentials {
+    /// Effective user id.
+    pub(crate) euid: u32,
+    /// Effective group id.
+    pub(crate) egid: u32,
+    /// Permitted capabilities, by their numbers.
+    pub(crate) permitted: u64,
+    /// Effective ones.
+    pub(crate) effective: u64,
+    /// Those that it can ever have.
+    pub(crate) bounding: u64,
+    /// It cannot gain privileges by executing a file.
+    pub(crate) no_new_privs: bool,
+}
+
+/// The credentials of a process.
+pub(crate) fn credentials(pid: u32) -> Option<Credentials> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+    // Real, effective, saved, file system.
+    let id = |name| field(name)?.split_ascii_whitespace().nth(1)?.parse().ok();
+    let set = |name| u64::from_str_radix(field(name)?.trim(), 16).ok();
+    Some(Credentials {
+        euid: id("Uid:")?,
+        egid: id("Gid:")?,
+        permitted: set("CapPrm:")?,
+        effective: set("CapEff:")?,
+        bounding: set("CapBnd:")?,
+        no_new_privs: field("NoNewPrivs:").is_some_and(|value| value.trim() == "1"),
+    })
+}
+
+/// Has this process a capability, by its number in linux/capability.h?
+pub(crate) fn has_capability(number: u32) -> bool {
+    credentials(std::process::id()).is_some_and(|own| own.effective >> number & 1 == 1)
+}
+
+/// The process that a thread belongs to.
+pub(crate) fn thread_group(tid: i32) -> Option<i32> {
+    let text = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("Tgid:"))?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// Does a process live in another user namespace than this one? Not if that is hidden.
+pub(crate) fn in_other_user_namespace(pid: u32) -> bool {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/user")).ok();
+    let other = namespace(&pid.to_string());
+    other.is_some() && other != namespace("self")
+}
+
 /// Mode of the seccomp filter: 0 none, 1 strict, 2 filter.
 #[must_use]
 pub fn seccomp(pid: u32) -> Option<u32> {

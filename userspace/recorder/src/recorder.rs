@@ -974,7 +974,7 @@ pub fn kernel_release() -> String {
 }
 
 /// 128 bits from the kernel, in hexadecimal.
-fn random_id() -> String {
+pub(crate) fn random_id() -> String {
     let mut bytes = [0u8; 16];
     // SAFETY: a valid buffer of that length; 16 bytes are never cut short (getrandom(2)).
     let _ = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };

@@ -13,7 +13,8 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 Record what a command, a process or a container calls, and make a profile of it.
 
 Needs root, or CAP_BPF and CAP_PERFMON with write access to a cgroup. Other processes of the machine hardly notice: a call
-costs little more than under an empty tracepoint program.",
+costs little more than under an empty tracepoint program. Without these, a command (-- CMD) is recorded by ptrace: each of its
+calls then takes some microseconds longer.",
     after_long_help = "\
 Examples:
   seccast record -o redis.json -- docker run --rm redis
@@ -22,6 +23,8 @@ Examples:
       wait for the container `web`, record it from its first instruction to its end, write web.json and web.report.json
   seccast record --user 1000:1000 -o sort.json -- sort /etc/passwd
       record a command
+  seccast record --backend ptrace -o sort.json -- sort /etc/passwd
+      record a command without privileges
   seccast record --container web --for 10m --observation web.observation.json
       record a running container for ten minutes; its start is missing, and the observation says so
   seccast record --cgroup /system.slice/nginx.service --until quiet=60s -o nginx.json
@@ -70,6 +73,9 @@ pub struct RecordArgs {
     /// With a CMD that starts a container: leave the engine's filter on; what it denies is listed and not allowed
     #[arg(long, requires = "command")]
     pub keep_filter: bool,
+    /// What watches the calls; without it eBPF does, and for CMD ptrace where eBPF is refused
+    #[arg(long, value_enum, value_name = "BACKEND")]
+    pub backend: Option<BackendArg>,
     /// Run CMD as this user
     #[arg(long, requires = "command", value_name = "UID[:GID]")]
     pub user: Option<User>,
@@ -114,6 +120,15 @@ pub enum EngineArg {
     Runc,
     /// crun alone
     Crun,
+}
+
+/// What watches the calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendArg {
+    /// Programs in the kernel
+    Ebpf,
+    /// Two stops at each call of CMD: no privileges, and slow
+    Ptrace,
 }
 
 /// When to stop.

@@ -7,9 +7,9 @@ mod run;
 mod target;
 
 use crate::{
-    args::record::{RecordArgs, Until},
+    args::record::{BackendArg, RecordArgs},
     exit::{Exit, Failed},
-    output::{self, progress::Progress},
+    output,
 };
 use anyhow::{Context as _, anyhow};
 use engine::Engine;
@@ -20,11 +20,7 @@ use signal_hook::{
     consts::{SIGINT, SIGTERM, SIGUSR1},
     iterator::{SignalsInfo, exfiltrator::WithOrigin},
 };
-use std::{
-    io::{IsTerminal as _, stderr},
-    thread,
-    time::Instant,
-};
+use std::{thread, time::Instant};
 use target::Watched;
 
 /// Slots while new cgroups are recorded: one for each that appears within the patience of `Waiting`.
@@ -56,6 +52,10 @@ fn record(args: RecordArgs) -> anyhow::Result<Exit> {
     // From here on signals are ours.
     let signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGTERM, SIGUSR1])
         .context("cannot watch signals")?;
+    if args.backend == Some(BackendArg::Ptrace) {
+        return run::traced::record(args, outputs, signals, began, None);
+    }
+    let by_ptrace_else = args.backend.is_none() && !args.command.is_empty();
     let waits = args.wait.is_some() || args.all.is_some() || start.is_some();
     // An engine takes as long to answer as the kernel to verify: both at once.
     let (recorder, engine) = thread::scope(|scope| {
@@ -65,8 +65,21 @@ fn record(args: RecordArgs) -> anyhow::Result<Exit> {
         let engine = engine.map(|engine| engine.join().unwrap_or_else(failed));
         (recorder, engine)
     });
-    let (engine, mut recorder) = (engine.transpose()?, recorder?);
-    let mut watched = Watched::arm(&args, engine, &mut recorder)?;
+    let mut recorder = match recorder {
+        Err(error) if by_ptrace_else => {
+            return run::traced::record(args, outputs, signals, began, Some(error.into()));
+        }
+        recorder => recorder?,
+    };
+    let engine = engine.transpose()?;
+    let by_ptrace_else = by_ptrace_else && engine.is_none();
+    let mut watched = match Watched::arm(&args, engine, &mut recorder) {
+        Err(error) if by_ptrace_else => {
+            drop(recorder);
+            return run::traced::record(args, outputs, signals, began, Some(error));
+        }
+        watched => watched?,
+    };
     let armed = began.elapsed();
     output::note(&format!(
         "armed after {} ms: {}",
@@ -75,12 +88,13 @@ fn record(args: RecordArgs) -> anyhow::Result<Exit> {
     ));
     watched.start(&args)?;
 
-    let live = !args.quiet && args.command.is_empty() && stderr().is_terminal();
-    let until = args.until.iter().copied();
-    let until = until.chain(args.for_.map(Until::After)).collect();
-    let with_command = !args.command.is_empty();
-    let mut run = Run::new(args, outputs, until, Progress::new(live), signals, watched);
-    run.go(&mut recorder).map_err(|error| {
+    let mut run = Run::new(args, outputs, signals, watched);
+    after_start(!run.args.command.is_empty(), run.go(&mut recorder))
+}
+
+/// The code of a failure after CMD was started.
+fn after_start(with_command: bool, result: anyhow::Result<Exit>) -> anyhow::Result<Exit> {
+    result.map_err(|error| {
         // CMD did run: the codes for a command that did not are taken.
         if with_command && error.downcast_ref::<Failed>().is_none() {
             error.context(Failed {

@@ -1,5 +1,7 @@
 //! The loop from armed to the end, over one recording or many.
 
+pub(super) mod traced;
+
 use super::{
     engine::Engine,
     outputs::Outputs,
@@ -25,9 +27,10 @@ use seccast_recorder::{
 use signal_hook::{
     consts::{SIGINT, SIGKILL, SIGTERM, SIGUSR1},
     iterator::{SignalsInfo, exfiltrator::WithOrigin},
-    low_level::siginfo::Cause,
+    low_level::siginfo::{Cause, Origin},
 };
 use std::{
+    io::{IsTerminal as _, stderr},
     process::ExitStatus,
     sync::mpsc,
     thread,
@@ -58,7 +61,7 @@ struct Active {
 
 /// The loop.
 pub(super) struct Run {
-    args: RecordArgs,
+    pub(super) args: RecordArgs,
     outputs: Outputs,
     until: Vec<Until>,
     progress: Progress,
@@ -91,16 +94,17 @@ impl Run {
     pub(super) fn new(
         args: RecordArgs,
         outputs: Outputs,
-        until: Vec<Until>,
-        progress: Progress,
         signals: SignalsInfo<WithOrigin>,
         watched: Watched,
     ) -> Self {
+        let live = !args.quiet && args.command.is_empty() && stderr().is_terminal();
+        let until = args.until.iter().copied();
+        let until = until.chain(args.for_.map(Until::After)).collect();
         let mut run = Self {
             args,
             outputs,
             until,
-            progress,
+            progress: Progress::new(live),
             armed: Instant::now(),
             signals,
             interrupts: 0,
@@ -381,14 +385,8 @@ impl Run {
     /// CMD was started by us, so we stop it as an engine would, still recording.
     fn stop_in_time(&mut self) {
         let over = self.time_is_over();
-        let Some(command) = &self.command else { return };
-        match self.stopping {
-            None if over => {
-                command.signal(SIGTERM);
-                self.stopping = Some(Instant::now() + GRACE);
-            }
-            Some(deadline) if Instant::now() >= deadline => command.kill(),
-            _ => {}
+        if let Some(command) = &self.command {
+            stop_in_time(&mut self.stopping, over, command);
         }
     }
 
@@ -403,8 +401,7 @@ impl Run {
             if self.interrupts > 1 || (self.command.is_none() && self.engine.is_none()) {
                 return Ok(Pass::End);
             }
-            // The terminal has delivered its Ctrl-C to the whole foreground group, CMD with it.
-            let by_terminal = origin.signal == SIGINT && matches!(origin.cause, Cause::Kernel);
+            let by_terminal = by_terminal(&origin);
             if let Some(command) = &self.command {
                 if !by_terminal {
                     command.signal(origin.signal);
@@ -437,14 +434,18 @@ impl Run {
         };
         for active in &self.active {
             let observation = recorder.observe(&active.recording)?;
-            match files.write_so_far(&observation, &self.args) {
-                Ok(()) => self.progress.above("seccast: wrote the state so far"),
-                Err(error) => self.progress.above(&format!(
-                    "warning: cannot write the state so far: {error:#}"
-                )),
-            }
+            self.tell_so_far(files.write_so_far(&observation, &self.args));
         }
         Ok(())
+    }
+
+    fn tell_so_far(&self, written: anyhow::Result<()>) {
+        match written {
+            Ok(()) => self.progress.above("seccast: wrote the state so far"),
+            Err(error) => self.progress.above(&format!(
+                "warning: cannot write the state so far: {error:#}"
+            )),
+        }
     }
 
     /// Takes what its engine has told by now; true when nothing more is to come.
@@ -526,15 +527,8 @@ impl Run {
                 command.kill();
             }
             let left = command.leave(recorder.hierarchy());
-            if !left.is_empty() && status.is_some() {
-                output::warning(
-                    &format!(
-                        "CMD has ended and left {} running, which are recorded no more: {}",
-                        left.len(),
-                        left.join(", ").escape_debug()
-                    ),
-                    Some("start it in the foreground, or record its cgroup or container"),
-                );
+            if status.is_some() {
+                warn_of_left(&left);
             }
         } else if let (Some(engine), true) = (&mut self.engine, left_running)
             && !ids.is_empty()
@@ -549,6 +543,11 @@ impl Run {
             self.tell_strangers(waiting);
         }
         written?;
+        Ok(self.exit(status))
+    }
+
+    /// CMD's code, if it is not 0, else ours.
+    fn exit(&self, status: Option<ExitStatus>) -> Exit {
         // A death by the signal that ended our own time limit is no failure of CMD's.
         let stopped = |code: &u8| {
             self.stopping.is_some() && [128 + SIGTERM, 128 + SIGKILL].contains(&i32::from(*code))
@@ -558,12 +557,12 @@ impl Run {
             .filter(|code| *code != 0 && !stopped(code));
         if let Some(code) = theirs {
             output::note(&format!("seccast: exit code {code} is CMD's own"));
-            return Ok(Exit::Command(code));
+            return Exit::Command(code);
         }
         if self.worst == Exit::Findings && !self.args.command.is_empty() {
             output::note("seccast: exit code 1 is seccast's: the recording is incomplete");
         }
-        Ok(self.worst)
+        self.worst
     }
 
     /// The runtime made the container and could not execute its program: what is recorded is the runtime's alone, and the
@@ -635,6 +634,53 @@ impl Run {
             "seccast: ignored, since no engine and no runtime names them as containers: {}{more}",
             some.join(", ")
         ));
+    }
+}
+
+/// CMD, as what ends a recording needs it.
+trait Commanded {
+    /// Sends it a signal.
+    fn signal(&self, signal: i32);
+    /// Kills it with all that it made.
+    fn kill(&self);
+}
+
+impl Commanded for Running {
+    fn signal(&self, signal: i32) {
+        Running::signal(self, signal);
+    }
+
+    fn kill(&self) {
+        Running::kill(self);
+    }
+}
+
+fn stop_in_time(stopping: &mut Option<Instant>, over: bool, command: &impl Commanded) {
+    match *stopping {
+        None if over => {
+            command.signal(SIGTERM);
+            *stopping = Some(Instant::now() + GRACE);
+        }
+        Some(deadline) if Instant::now() >= deadline => command.kill(),
+        _ => {}
+    }
+}
+
+/// The terminal delivers its Ctrl-C to the whole foreground group, CMD with it.
+fn by_terminal(origin: &Origin) -> bool {
+    origin.signal == SIGINT && matches!(origin.cause, Cause::Kernel)
+}
+
+fn warn_of_left(left: &[String]) {
+    if !left.is_empty() {
+        output::warning(
+            &format!(
+                "CMD has ended and left {} running, which are recorded no more: {}",
+                left.len(),
+                left.join(", ").escape_debug()
+            ),
+            Some("start it in the foreground, or record its cgroup or container"),
+        );
     }
 }
 

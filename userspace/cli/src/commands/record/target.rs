@@ -22,6 +22,7 @@ use std::{
 };
 
 /// What is recorded, or waited for.
+#[derive(Default)]
 pub(super) struct Watched {
     pub(super) recording: Option<Recording>,
     pub(super) waiting: Option<Waiting>,
@@ -38,14 +39,7 @@ impl Watched {
         engine: Option<Engine>,
         recorder: &mut Recorder,
     ) -> anyhow::Result<Self> {
-        let mut watched = Self {
-            recording: None,
-            waiting: None,
-            command: None,
-            engine: None,
-            command_cgroup: None,
-            process: None,
-        };
+        let mut watched = Self::default();
         if let Some(engine) = engine {
             watched.waiting = Some(engine.arm(recorder)?);
             watched.engine = Some(engine);
@@ -125,13 +119,8 @@ impl Watched {
         if self.engine.is_none() && self.command_cgroup.is_none() {
             return Ok(());
         }
-        let by_sudo = std::env::var_os("SUDO_UID").is_some_and(|uid| uid != "0");
-        if args.user.is_none() && self.engine.is_none() && by_sudo {
-            let id = |name| std::env::var(name).unwrap_or_default();
-            output::warning(
-                "CMD runs as root, since seccast was started by sudo",
-                Some(&format!("--user {}:{}", id("SUDO_UID"), id("SUDO_GID"))),
-            );
+        if self.engine.is_none() {
+            warn_of_root(args);
         }
         let started = match (&mut self.engine, self.command_cgroup.take()) {
             (Some(engine), _) => engine.start(),
@@ -146,18 +135,30 @@ impl Watched {
                 }
             },
         };
-        started.map_err(|error| {
-            let exit = match &error {
-                CommandError::NotFound { .. } => Exit::NotFound,
-                CommandError::NotExecutable { .. } => Exit::NotExecutable,
-                _ => Exit::BeforeCommand,
-            };
-            anyhow::Error::new(error).context(Failed {
-                exit,
-                what: "CMD was not run".to_owned(),
-            })
-        })
+        started.map_err(not_run)
     }
+}
+
+pub(super) fn warn_of_root(args: &RecordArgs) {
+    if args.user.is_none() && std::env::var_os("SUDO_UID").is_some_and(|uid| uid != "0") {
+        let id = |name| std::env::var(name).unwrap_or_default();
+        output::warning(
+            "CMD runs as root, since seccast was started by sudo",
+            Some(&format!("--user {}:{}", id("SUDO_UID"), id("SUDO_GID"))),
+        );
+    }
+}
+
+pub(super) fn not_run(error: CommandError) -> anyhow::Error {
+    let exit = match &error {
+        CommandError::NotFound { .. } => Exit::NotFound,
+        CommandError::NotExecutable { .. } => Exit::NotExecutable,
+        _ => Exit::BeforeCommand,
+    };
+    anyhow::Error::new(error).context(Failed {
+        exit,
+        what: "CMD was not run".to_owned(),
+    })
 }
 
 /// The engine that was named by --engine and --socket.
