@@ -2,11 +2,13 @@
 
 use crate::{
     cgroup::Hierarchy,
-    kernel::{Form, Kernel, KernelError},
+    command,
+    kernel::{Form, Kernel, KernelError, missing_capabilities},
+    proc, ptrace,
     recorder::{kernel_release, native},
 };
 use std::{
-    env, fs,
+    env,
     io::Read as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -73,6 +75,8 @@ pub fn examine() -> Vec<Finding> {
     findings.extend(programs());
     let hierarchy = Hierarchy::find().ok();
     findings.push(cgroups(hierarchy.as_ref()));
+    findings.extend(hierarchy.as_ref().map(own_cgroup));
+    findings.push(tracing());
     findings.extend(
         ["runc", "crun", "podman", "docker", "containerd"]
             .into_iter()
@@ -130,40 +134,22 @@ fn btf() -> Finding {
     }
 }
 
-/// Numbers of linux/capability.h.
-const CAPABILITIES: [(u32, &str); 3] = [(21, "SYS_ADMIN"), (38, "PERFMON"), (39, "BPF")];
-
 fn capabilities() -> Finding {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .map(str::trim);
-    let effective = effective
-        .and_then(|text| u64::from_str_radix(text, 16).ok())
-        .unwrap_or(0);
-    let has = |name: &str| {
-        CAPABILITIES
-            .iter()
-            .any(|(bit, known)| *known == name && effective >> bit & 1 == 1)
-    };
-    let held: Vec<_> = CAPABILITIES
-        .iter()
-        .map(|(_, name)| *name)
-        .filter(|name| has(name))
-        .collect();
-    let found = if held.is_empty() {
-        "none of BPF, PERFMON, SYS_ADMIN".to_owned()
-    } else {
-        held.join(", ")
-    };
-    if has("SYS_ADMIN") || (has("BPF") && has("PERFMON")) {
-        Finding::new("capabilities", State::Good, found, None)
-    } else {
-        let advice =
-            "run as root, or give the binary what it needs: setcap cap_bpf,cap_perfmon+ep seccast";
-        Finding::new("capabilities", State::Missing, found, Some(advice))
+    let missing = missing_capabilities();
+    if missing.is_empty() {
+        let found = match proc::has_capability(21) {
+            true => "SYS_ADMIN",
+            false => "BPF, PERFMON",
+        };
+        return Finding::new("capabilities", State::Good, found, None);
     }
+    let binary = env::current_exe().unwrap_or_else(|_| "seccast".into());
+    let advice = format!(
+        "run as root, or give the binary what it needs: setcap cap_bpf,cap_perfmon+ep {}",
+        binary.display()
+    );
+    let found = format!("{} missing", missing.join(" and "));
+    Finding::new("capabilities", State::Missing, found, Some(&advice))
 }
 
 fn programs() -> Vec<Finding> {
@@ -200,7 +186,7 @@ fn programs() -> Vec<Finding> {
             });
             findings
         }
-        Err(error @ KernelError::NoPrivilege(_)) => {
+        Err(error @ KernelError::NoPrivilege { .. }) => {
             vec![Finding::new(
                 "programs",
                 State::Missing,
@@ -247,6 +233,43 @@ fn cgroups(hierarchy: Option<&Hierarchy>) -> Finding {
             format!("v2 at {}", hierarchy.mount().display()),
             None,
         ),
+    }
+}
+
+/// `record -- CMD` puts CMD into a cgroup of its own.
+fn own_cgroup(hierarchy: &Hierarchy) -> Finding {
+    const SUBJECT: &str = "own cgroup";
+    match command::cgroup(hierarchy) {
+        Ok(cgroup) => {
+            let _ = cgroup.remove();
+            let (parent, _) = cgroup.path.rsplit_once('/').unwrap_or_default();
+            let found = format!("a command gets its own below {parent}/");
+            Finding::new(SUBJECT, State::Good, found, None)
+        }
+        Err(error) => {
+            let advice = "-- CMD is recorded by ptrace; or start seccast in a cgroup whose folder and cgroup.procs are yours, for example by systemd-run --user --scope --property Delegate=yes";
+            let mut found = error.to_string();
+            if let Some(source) = std::error::Error::source(&error) {
+                found = format!("{found}: {source}");
+            }
+            Finding::new(SUBJECT, State::Limited, found, Some(advice))
+        }
+    }
+}
+
+/// What is left without any privilege.
+fn tracing() -> Finding {
+    match ptrace::available() {
+        Ok(()) => Finding::new(
+            "ptrace",
+            State::Good,
+            "commands can be recorded without privileges, slowly",
+            None,
+        ),
+        Err(why) => {
+            let advice = "only commands that run without privileges (-- CMD) need it";
+            Finding::new("ptrace", State::Limited, why, Some(advice))
+        }
     }
 }
 

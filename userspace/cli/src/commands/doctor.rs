@@ -56,13 +56,17 @@ fn table(findings: &[Finding], can_record: bool) -> String {
             let _ = writeln!(text, "{:<22} -> {advice}", "");
         }
     }
+    let can_trace = findings
+        .iter()
+        .any(|finding| finding.subject == "ptrace" && finding.state == State::Good);
     let _ = writeln!(
         text,
         "\n{}",
-        if can_record {
-            "this machine can record"
-        } else {
-            "this machine cannot record yet"
+        match (can_record, can_trace) {
+            (true, _) => "this machine can record",
+            (false, true) =>
+                "this machine cannot record containers yet; commands (-- CMD) it can, by ptrace",
+            (false, false) => "this machine cannot record yet",
         }
     );
     text

@@ -1,13 +1,13 @@
 //! The object, fitted to the running kernel: offsets from its BTF, and room for the recordings.
 
-use super::{Form, Kernel, KernelError, map_error, word::Word};
+use super::{Form, Kernel, KernelError, is_eperm, map_error, no_privilege, word::Word};
 use crate::btf::{BtfError, KernelBtf, VMLINUX};
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader, Endianness, include_bytes_aligned,
     maps::{Map, MapError},
 };
 use seccast_common::PHASES;
-use std::{fs, io};
+use std::fs;
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/seccast.o"));
 
@@ -183,15 +183,9 @@ fn take<T: TryFrom<Map, Error = MapError>>(
 
 /// EPERM of the first map means that BPF is refused as a whole.
 fn refused(error: EbpfError) -> KernelError {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(inner) = cause {
-        if inner
-            .downcast_ref::<io::Error>()
-            .is_some_and(|io| io.raw_os_error() == Some(libc::EPERM))
-        {
-            return KernelError::NoPrivilege(Box::new(error));
-        }
-        cause = inner.source();
+    if is_eperm(&error) {
+        no_privilege(error)
+    } else {
+        KernelError::Load(Box::new(error))
     }
-    KernelError::Load(Box::new(error))
 }

@@ -13,7 +13,7 @@ pub use attach::LIFECYCLE;
 pub use events::Event;
 pub use load::{globals, object};
 
-use crate::btf::BtfError;
+use crate::{btf::BtfError, proc};
 use aya::{
     Btf, Ebpf, EbpfError,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray, Queue, RingBuf},
@@ -24,7 +24,7 @@ use seccast_common::{
     self as common, ArgumentCall, ArgumentKey, BLOCK, Counted, DeniedKey, Ended, Entered, Process,
     Slot, UnknownKey,
 };
-use std::{error::Error as _, io};
+use std::{error::Error, io};
 use word::Word;
 
 /// Why the kernel could not be made to record.
@@ -38,9 +38,14 @@ pub enum KernelError {
     NoObject,
     /// BPF is refused.
     #[error(
-        "not allowed to load eBPF programs: CAP_BPF and CAP_PERFMON are missing (CAP_SYS_ADMIN before Linux 5.8); run as root, for example with sudo"
+        "not allowed to load eBPF programs: {why}; run as root, for example with sudo, or see `seccast doctor`"
     )]
-    NoPrivilege(Box<EbpfError>),
+    NoPrivilege {
+        /// What is missing.
+        why: String,
+        /// What the kernel refused: it says no more than EPERM.
+        refused: Box<dyn Error + Send + Sync>,
+    },
     /// No BTF, or not what is needed of it.
     #[error(transparent)]
     Btf(#[from] BtfError),
@@ -197,9 +202,46 @@ fn map_error(map: &'static str, source: MapError) -> KernelError {
 }
 
 fn program_error(action: &'static str, program: &'static str, source: ProgramError) -> KernelError {
+    // Maps need CAP_BPF alone: without CAP_PERFMON it is a program that is refused.
+    if is_eperm(&source) && !missing_capabilities().is_empty() {
+        return no_privilege(source);
+    }
     KernelError::Program {
         action,
         program,
         source: Box::new(source),
     }
+}
+
+fn is_eperm(error: &(dyn Error + 'static)) -> bool {
+    let own = error.downcast_ref::<io::Error>();
+    own.is_some_and(|io| io.raw_os_error() == Some(libc::EPERM))
+        || error.source().is_some_and(is_eperm)
+}
+
+fn no_privilege(refused: impl Error + Send + Sync + 'static) -> KernelError {
+    let why = match missing_capabilities().as_slice() {
+        [] => "the capabilities are there, but a user namespace, a lockdown or a security module refuses".to_owned(),
+        [one] => format!("CAP_{one} is missing"),
+        all => format!("CAP_{} are missing (CAP_SYS_ADMIN before Linux 5.8)", all.join(" and CAP_")),
+    };
+    KernelError::NoPrivilege {
+        why,
+        refused: Box::new(refused),
+    }
+}
+
+/// Which capabilities this process lacks for loading and attaching the programs: `BPF`, `PERFMON`, both or none.
+#[must_use]
+pub fn missing_capabilities() -> Vec<&'static str> {
+    // linux/capability.h; CAP_SYS_ADMIN has what the two were taken from.
+    const SYS_ADMIN: u32 = 21;
+    const NEEDED: [(u32, &str); 2] = [(39, "BPF"), (38, "PERFMON")];
+    if proc::has_capability(SYS_ADMIN) {
+        return Vec::new();
+    }
+    let missing = NEEDED
+        .iter()
+        .filter(|(number, _)| !proc::has_capability(*number));
+    missing.map(|(_, name)| *name).collect()
 }
