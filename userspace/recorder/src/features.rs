@@ -3,6 +3,7 @@
 use crate::{
     cgroup::Hierarchy,
     command,
+    engine::Client,
     kernel::{Form, Kernel, KernelError, missing_capabilities},
     proc, ptrace,
     recorder::{kernel_release, native},
@@ -284,11 +285,6 @@ fn runtime(name: &'static str, hierarchy: Option<&Hierarchy>) -> Option<Finding>
             "containers cannot be told apart",
             Some("see cgroups"),
         ),
-        ("runc", _) => (
-            State::Good,
-            "containers can be told apart; recorded by name or id",
-            None,
-        ),
         ("crun", _) if hybrid => (
             State::Missing,
             "containers cannot be told apart",
@@ -296,15 +292,39 @@ fn runtime(name: &'static str, hierarchy: Option<&Hierarchy>) -> Option<Finding>
         ),
         ("podman", _) if hybrid => (
             State::Limited,
-            "containers can be told apart with runc only; recorded by their 64-digit id",
+            "containers can be told apart with runc only; recorded by name, by id, or with -- podman run",
             Some("podman --runtime runc"),
+        ),
+        ("containerd", _) => (
+            State::Good,
+            "containers can be told apart; recorded by id, or with -- ctr run",
+            None,
+        ),
+        ("docker", _) => (
+            State::Good,
+            "containers can be told apart; recorded by name, by id, or with -- docker run",
+            None,
         ),
         _ => (
             State::Good,
-            "containers can be told apart; recorded by their 64-digit id",
+            "containers can be told apart; recorded by name, by id, or with a command that starts them",
             None,
         ),
     };
+    let engine = Client::in_use()
+        .into_iter()
+        .find(|client| client.kind().name() == name);
+    if let (Some(client), State::Good | State::Limited) = (engine, state)
+        && let Err(error) = client.check_local()
+    {
+        let advice = "start it, or set what leads to it (DOCKER_HOST, a context, CONTAINER_HOST)";
+        return Some(Finding::new(
+            name,
+            State::Limited,
+            format!("{version}; {error}"),
+            Some(advice),
+        ));
+    }
     Some(Finding::new(
         name,
         state,

@@ -15,11 +15,7 @@ use crate::{
     recorder::{Recorder, RecorderError, Recording},
     runtime::{line, state},
 };
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 /// Why a container was not found.
 #[derive(Debug, thiserror::Error)]
@@ -248,7 +244,7 @@ impl Name {
         match &self.engine {
             Some(engine) if engine.kind().is_runtime() => Vec::new(),
             Some(engine) => vec![engine.clone()],
-            None => in_use(),
+            None => Client::in_use(),
         }
     }
 
@@ -420,24 +416,4 @@ impl Name {
         let events = self.events()?;
         Waiting::arm(recorder, self.wanted(), events, false)
     }
-}
-
-/// The engines that are in use here. Asking docker where there is none is futile, and asking podman would make its folders.
-#[must_use]
-pub fn in_use() -> Vec<Client> {
-    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let installed = |kind: Kind| {
-        std::env::split_paths(&path).any(|folder| folder.join(kind.program()).is_file())
-    };
-    let docker =
-        set("DOCKER_HOST") || set("DOCKER_CONTEXT") || Path::new("/run/docker.sock").exists();
-    let podman = set("CONTAINER_HOST")
-        || set("CONTAINERS_STORAGE_CONF")
-        || Path::new("/var/lib/containers/storage/libpod").exists();
-    [(Kind::Docker, docker), (Kind::Podman, podman)]
-        .into_iter()
-        .filter(|(kind, used)| *used && installed(*kind))
-        .map(|(kind, _)| Client::named(kind))
-        .collect()
 }

@@ -135,6 +135,26 @@ impl Client {
         Self::new(kind, vec![kind.program().to_owned()])
     }
 
+    /// The engines that are in use here. Asking docker where there is none is futile, and asking podman would make its folders.
+    #[must_use]
+    pub fn in_use() -> Vec<Self> {
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let installed = |kind: Kind| {
+            std::env::split_paths(&path).any(|folder| folder.join(kind.program()).is_file())
+        };
+        let docker =
+            set("DOCKER_HOST") || set("DOCKER_CONTEXT") || Path::new("/run/docker.sock").exists();
+        let podman = set("CONTAINER_HOST")
+            || set("CONTAINERS_STORAGE_CONF")
+            || Path::new("/var/lib/containers/storage/libpod").exists();
+        [(Kind::Docker, docker), (Kind::Podman, podman)]
+            .into_iter()
+            .filter(|(kind, used)| *used && installed(*kind))
+            .map(|(kind, _)| Self::named(kind))
+            .collect()
+    }
+
     /// The engine behind a local socket.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use seccast_recorder::{
     Recorder, RecorderError, Recording,
     cgroup::Cgroup,
     command::{self, CommandError, Running},
-    container::{Name, Waiting, Wanted, in_use},
+    container::{Name, Waiting, Wanted},
     engine::{Client, EngineError, Events, Kind},
     proc,
 };
@@ -193,7 +193,7 @@ fn every_engine(named: Option<Client>) -> Result<Vec<Events>, EngineError> {
         events.push(Events::subscribe(client, now)?);
     }
     let kind = named.as_ref().map(Client::kind);
-    let mut others = in_use();
+    let mut others = Client::in_use();
     if Path::new("/run/containerd/containerd.sock").exists() {
         others.push(Client::named(Kind::Containerd));
     }

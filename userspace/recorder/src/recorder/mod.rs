@@ -1,5 +1,7 @@
 //! One or more recordings on one loaded object: watching, the events, and the observation at the end.
 
+mod observe;
+
 use crate::{
     arguments,
     cgroup::{Cgroup, CgroupError, Hierarchy, is_id},
@@ -9,16 +11,10 @@ use crate::{
     proc,
     runtime::bundle::Bundle,
 };
-use seccast_common::{
-    self as common, ARGUMENT_VALUES, ArgumentRule, BLOCK, Counted, NUMBERS, Process, Stat, abi,
-    phase, position, slot_flag,
-};
+use seccast_common::{ArgumentRule, NUMBERS, Process, abi, phase, position, slot_flag};
 use seccast_model::{
     arch::Arch,
-    observation::{
-        Arguments, Backend, Caller, EnteredAs, EnteredProcess, Machine, Observation, Phase,
-        Sighting, Target, UnknownNr,
-    },
+    observation::{Caller, EnteredAs, Phase, Sighting, Target},
     syscall,
 };
 use std::{
@@ -537,325 +533,6 @@ impl Recorder {
     fn abi(&self, row: u32) -> Option<Arch> {
         arch_of(self.arch, row)
     }
-
-    /// The calls of a recording so far.
-    ///
-    /// # Errors
-    /// When a map cannot be read.
-    pub fn observe(&mut self, recording: &Recording) -> Result<Observation, RecorderError> {
-        let mut observation = Observation {
-            recording_id: recording.id.clone(),
-            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
-            backend: Backend::Ebpf,
-            target: recording.target.clone(),
-            machine: Machine {
-                kernel: kernel_release(),
-                arch: self.arch,
-                libc: recording.libc.clone(),
-                extra: BTreeMap::new(),
-            },
-            started_ns: recording.started_ns,
-            ended_ns: clock::unix_ns(),
-            calls: BTreeMap::new(),
-            denied: BTreeMap::new(),
-            blocked_at_attach: recording.blocked.clone(),
-            unknown: Vec::new(),
-            losses: BTreeMap::new(),
-            explanations_lost: self.explanations_lost()?,
-            started_late_ns: recording.started_late_ns,
-            filtered: recording.filtered_at_attach,
-            own_filter: false,
-            entered: Vec::new(),
-            entered_count: 0,
-            entered_as: recording.entered_as,
-            start_container_hooks: recording
-                .bundle
-                .as_ref()
-                .is_some_and(Bundle::has_start_container_hooks),
-            unprivileged_exec: BTreeSet::new(),
-            extra: BTreeMap::new(),
-        };
-        for slot in &recording.slots {
-            self.observe_slot(recording, *slot, &mut observation)?;
-        }
-        observation.filtered &= !recording.denies_nothing();
-        observation.losses = self.losses_by_reason()?;
-        for (reason, count) in [
-            ("blocked_unread", recording.blocked_unread),
-            ("present_without_phase", recording.without_phase),
-        ] {
-            if count > 0 {
-                observation.losses.insert(reason.to_owned(), count);
-            }
-        }
-        Ok(observation)
-    }
-
-    /// Ways in which something may have been missed, since the object was loaded.
-    ///
-    /// # Errors
-    /// When a map cannot be read.
-    pub fn losses(&self) -> Result<u64, RecorderError> {
-        Ok(self.losses_by_reason()?.values().sum())
-    }
-
-    fn explanations_lost(&self) -> Result<u64, RecorderError> {
-        let mut lost = 0;
-        for stat in Stat::ALL {
-            if is_explanation(self.arch, stat) {
-                lost += self.kernel.stat(stat)?;
-            }
-        }
-        Ok(lost)
-    }
-
-    fn losses_by_reason(&self) -> Result<BTreeMap<String, u64>, RecorderError> {
-        let mut losses = BTreeMap::new();
-        for stat in Stat::ALL
-            .into_iter()
-            .filter(|stat| !is_explanation(self.arch, *stat))
-        {
-            losses.insert(stat.name().to_owned(), self.kernel.stat(stat)?);
-        }
-        losses.insert("recursion".to_owned(), self.kernel.recursion_misses());
-        losses.retain(|_, count| *count > 0);
-        Ok(losses)
-    }
-
-    fn observe_slot(
-        &mut self,
-        recording: &Recording,
-        slot: SlotId,
-        observation: &mut Observation,
-    ) -> Result<(), RecorderError> {
-        let entered = self.kernel.entered(slot);
-        let ended = self.kernel.ended(slot);
-        let who: Vec<_> = entered
-            .iter()
-            .map(|line| (line.pid, text(&line.comm)))
-            .chain(ended.iter().map(|line| (line.pid, text(&line.comm))))
-            .collect();
-        observation.entered_count += who.len() as u64;
-        let names = who.iter().map(|(pid, comm)| EnteredProcess {
-            pid: *pid,
-            comm: comm.clone(),
-            ..EnteredProcess::default()
-        });
-        observation.entered.extend(names.take(16));
-        let undecided = !who.is_empty();
-        let flags = self.kernel.slot(slot)?.flags;
-        observation.filtered |= flags & slot_flag::FILTERED != 0;
-        // Of one that was there at attach it is not known who installed it.
-        observation.own_filter |=
-            flags & slot_flag::OWN_FILTER != 0 && !recording.filtered_at_attach;
-
-        for block in 0..common::PHASES {
-            let bytes = self.kernel.block(slot, block)?;
-            let phase = self.phase(recording, slot, block, false);
-            // What a line called before it was decided was explained as undecided.
-            let also = (block <= phase::ENTER).then_some(phase::UNDECIDED);
-            self.observe_block(recording, &bytes, phase, observation, |row, nr| {
-                let first = |block| self.firsts.get(&(slot.0, block, row, nr));
-                first(block).or_else(|| first(also?))
-            });
-        }
-        for line in &entered {
-            self.observe_block(
-                recording,
-                &line.calls,
-                Phase::Entered,
-                observation,
-                |row, nr| {
-                    let first = self.firsts.get(&(slot.0, phase::UNDECIDED, row, nr))?;
-                    // Another line may have been the first to call it.
-                    who.iter()
-                        .any(|(pid, _)| *pid == first.pid)
-                        .then_some(first)
-                },
-            );
-        }
-        self.observe_arguments(recording, slot, undecided, observation);
-        for (key, counted) in self.kernel.unknown(slot) {
-            let Some(arch) = self.abi(key.abi_phase >> 16) else {
-                continue;
-            };
-            let phase = self.phase(recording, slot, key.abi_phase & 0xffff, undecided);
-            let nr = key.nr.cast_signed();
-            let first = self.counted(recording, &counted);
-            match named(arch, nr) {
-                Some(name) => add_call(observation, arch, phase, name, first),
-                None => observation.unknown.push(UnknownNr {
-                    arch,
-                    phase,
-                    nr,
-                    count: Some(counted.count),
-                    first,
-                }),
-            }
-        }
-        for (key, counted) in self.kernel.denied(slot) {
-            let (row, nr) = split(key.abi_phase >> 16, key.nr.cast_signed());
-            let phase = self.phase(recording, slot, key.abi_phase & 0xffff, undecided);
-            let Some(arch) = self.abi(row) else { continue };
-            let first = self.counted(recording, &counted);
-            match named(arch, nr) {
-                Some(name) => {
-                    observation
-                        .denied
-                        .entry((arch, phase))
-                        .or_default()
-                        .entry(name.to_owned())
-                        .or_insert(first);
-                }
-                None => observation.unknown.push(UnknownNr {
-                    arch,
-                    phase,
-                    nr,
-                    count: Some(counted.count),
-                    first,
-                }),
-            }
-        }
-        observation
-            .unknown
-            .sort_by_key(|unknown| (unknown.arch, unknown.phase, unknown.nr));
-        Ok(())
-    }
-
-    /// The calls of one block.
-    fn observe_block<'a>(
-        &self,
-        recording: &Recording,
-        bytes: &[u8; BLOCK],
-        phase: Phase,
-        observation: &mut Observation,
-        first: impl Fn(u32, u32) -> Option<&'a First>,
-    ) {
-        for row in [abi::NATIVE, abi::COMPAT, abi::X32] {
-            let Some(arch) = self.abi(row) else { continue };
-            for nr in (0..NUMBERS as u32).filter(|nr| bytes[position(row, *nr)] != 0) {
-                let first = first(row, nr)
-                    .map(|first| self.sighting(recording, first))
-                    .unwrap_or_default();
-                match syscall::name(arch, nr) {
-                    Some(name) => add_call(observation, arch, phase, name, first),
-                    None => observation.unknown.push(UnknownNr {
-                        arch,
-                        phase,
-                        nr: i64::from(nr),
-                        count: None,
-                        first,
-                    }),
-                }
-            }
-        }
-    }
-
-    /// The values of recorded arguments, beside the calls that they belong to.
-    fn observe_arguments(
-        &self,
-        recording: &Recording,
-        slot: SlotId,
-        undecided: bool,
-        observation: &mut Observation,
-    ) {
-        for (call, values, count) in self.kernel.arguments(slot) {
-            let phase = self.phase(recording, slot, call.abi_phase & 0xffff, undecided);
-            let Some(arch) = self.abi(call.abi_phase >> 16) else {
-                continue;
-            };
-            let Some(name) = syscall::name(arch, call.nr) else {
-                continue;
-            };
-            let Some(sighting) = observation
-                .calls
-                .get_mut(&(arch, phase))
-                .and_then(|calls| calls.get_mut(name))
-            else {
-                continue;
-            };
-            let arguments = sighting.arguments.get_or_insert_with(|| Arguments {
-                indices: arguments::indices(name),
-                ..Arguments::default()
-            });
-            arguments.values.extend(
-                values
-                    .into_iter()
-                    .map(|value| arguments::split(name, value)),
-            );
-            arguments.overflow |= count > ARGUMENT_VALUES;
-        }
-    }
-
-    /// What a block's calls are to a profile. `undecided`: numbers and values that are kept by slot and phase only may be
-    /// those of a process that entered.
-    fn phase(&self, recording: &Recording, slot: SlotId, block: u32, undecided: bool) -> Phase {
-        match phase_of(block) {
-            Phase::Runtime if undecided => Phase::Entered,
-            Phase::App if self.is_hook(recording, slot, block) => Phase::Hook,
-            phase => phase,
-        }
-    }
-
-    /// Did a createContainer hook start this block? The first program of a block says what it is: what a hook executes is
-    /// the hook. The last block is shared, and a lost event could have been the first: then it is the application, which
-    /// loses nothing.
-    fn is_hook(&self, recording: &Recording, slot: SlotId, start: u32) -> bool {
-        let first = self.starts.get(&(slot.0, start));
-        start + 1 < common::PHASES
-            && self.kernel.stat(Stat::RingFull).is_ok_and(|lost| lost == 0)
-            && first
-                .zip(recording.bundle.as_ref())
-                .is_some_and(|((_, file), bundle)| bundle.is_create_container_hook(file))
-    }
-
-    /// Did the application start under a filter? `None` while it has not started.
-    ///
-    /// # Errors
-    /// When a map cannot be read.
-    pub fn started_filtered(&self, recording: &Recording) -> Result<Option<bool>, RecorderError> {
-        let mut started = None;
-        for slot in &recording.slots {
-            let state = self.kernel.slot(*slot)?;
-            let blocks = phase::START..phase::START + state.starts.min(phase::STARTS);
-            if blocks
-                .clone()
-                .any(|start| !self.is_hook(recording, *slot, start))
-            {
-                started = Some(started.unwrap_or(false) | (state.flags & slot_flag::FILTERED != 0));
-            }
-        }
-        Ok(started)
-    }
-
-    fn sighting(&self, recording: &Recording, first: &First) -> Sighting {
-        let exe = self.files.get(&first.image).cloned().or_else(|| {
-            let link = fs::read_link(format!("/proc/{}/exe", first.pid)).ok()?;
-            (first.image == 0).then(|| link.display().to_string())
-        });
-        Sighting {
-            first_ns: Some(first.time.saturating_sub(recording.started_ktime)),
-            caller: Some(Caller {
-                pid: first.pid,
-                comm: first.comm.clone(),
-                exe,
-                ..Caller::default()
-            }),
-            ..Sighting::default()
-        }
-    }
-
-    fn counted(&self, recording: &Recording, counted: &Counted) -> Sighting {
-        self.sighting(
-            recording,
-            &First {
-                time: counted.time,
-                image: 0,
-                pid: counted.pid,
-                comm: text(&counted.comm),
-            },
-        )
-    }
 }
 
 /// What a block's calls are, as far as its number tells.
@@ -884,30 +561,9 @@ fn arch_of(machine: Arch, row: u32) -> Option<Arch> {
     }
 }
 
-/// Does what this counts cost no call that a profile could name? Of the numbers out of range, only those private to Arm have names.
-fn is_explanation(machine: Arch, stat: Stat) -> bool {
-    match stat {
-        Stat::ArgumentsFull | Stat::RingFull => true,
-        Stat::UnknownFull => machine != Arch::Aarch64,
-        _ => false,
-    }
-}
-
 /// The name of a number as the kernel has it.
 fn named(arch: Arch, nr: i64) -> Option<&'static str> {
     syscall::name(arch, u32::try_from(nr).ok()?)
-}
-
-/// Adds a call, or the earlier sighting of one that is there.
-fn add_call(observation: &mut Observation, arch: Arch, phase: Phase, name: &str, first: Sighting) {
-    let calls = observation.calls.entry((arch, phase)).or_default();
-    match calls.get_mut(name) {
-        Some(seen) if earlier(&first, seen) => *seen = first,
-        Some(_) => {}
-        None => {
-            calls.insert(name.to_owned(), first);
-        }
-    }
 }
 
 /// The rules of [`arguments`] with the places of their calls in a block, over a machine's ABIs.
@@ -934,14 +590,6 @@ fn split(row: u32, nr: i64) -> (u32, i64) {
         (abi::X32, nr & !X32_BIT)
     } else {
         (row, nr)
-    }
-}
-
-fn earlier(left: &Sighting, right: &Sighting) -> bool {
-    match (left.first_ns, right.first_ns) {
-        (Some(left), Some(right)) => left < right,
-        (Some(_), None) => true,
-        _ => false,
     }
 }
 
@@ -983,7 +631,8 @@ pub(crate) fn random_id() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{observe::is_explanation, *};
+    use seccast_common::Stat;
 
     #[test]
     fn rows_are_the_abis_of_the_machine() {
