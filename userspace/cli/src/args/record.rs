@@ -14,7 +14,7 @@ Record what a command, a process or a container calls, and make a profile of it.
 
 Needs root, or CAP_BPF and CAP_PERFMON with write access to a cgroup. Other processes of the machine hardly notice: a call
 costs little more than under an empty tracepoint program. Without these, a command (-- CMD) is recorded by ptrace: each of its
-calls then takes some microseconds longer.",
+calls then takes tens of microseconds longer.",
     after_long_help = "\
 Examples:
   seccast record -o redis.json -- docker run --rm redis

@@ -56,7 +56,7 @@ pub(in super::super) fn record(
     if let Some(why) = why {
         output::warning(
             &format!(
-                "recording by ptrace, since eBPF cannot: {why:#}; every call of CMD takes some microseconds longer, and set-id programs run without their privileges"
+                "recording by ptrace, since eBPF cannot: {why:#}; every call of CMD takes tens of microseconds longer, and set-id programs run without their privileges"
             ),
             None,
         );
