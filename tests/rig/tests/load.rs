@@ -1,4 +1,4 @@
-//! The load itself: both servers pass it without a filter, whole and clean.
+//! The load itself: every server passes it without a filter, whole and clean.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,18 +7,22 @@
 )]
 
 mod root {
-    use seccast_rig::{Bundle, BusyLoops, Container, Runtime, load, serial};
+    use seccast_rig::{BusyLoops, Container, Runtime, load, serial};
     use std::time::Instant;
 
-    fn passes(name: &str, bundle: &Bundle, load: fn(&mut Container, u32) -> anyhow::Result<()>) {
+    fn passes(name: &str) {
+        let _serial = serial().unwrap();
+        let app = load::APPS.into_iter().find(|app| app.name == name).unwrap();
+        let bundle = (app.bundle)().unwrap();
         for busy in [0, 2] {
             let _busy = BusyLoops::start(busy);
             for requests in [20, 500] {
                 let start = Instant::now();
                 let mut container =
-                    Container::new(name, bundle, &Runtime::runc().unwrap()).unwrap();
+                    Container::new(&format!("rig-{name}"), &bundle, &Runtime::runc().unwrap())
+                        .unwrap();
                 container.spawn().unwrap();
-                if let Err(error) = load(&mut container, requests) {
+                if let Err(error) = (app.load)(&mut container, requests) {
                     panic!("{error:#}\n{}", container.log());
                 }
                 println!(
@@ -31,13 +35,31 @@ mod root {
 
     #[test]
     fn redis_passes_its_load() {
-        let _serial = serial().unwrap();
-        passes("rig-redis", &load::redis_bundle().unwrap(), load::redis);
+        passes("redis");
     }
 
     #[test]
     fn nginx_passes_its_load() {
-        let _serial = serial().unwrap();
-        passes("rig-nginx", &load::nginx_bundle().unwrap(), load::nginx);
+        passes("nginx");
+    }
+
+    #[test]
+    fn memcached_passes_its_load() {
+        passes("memcached");
+    }
+
+    #[test]
+    fn postgresql_passes_its_load() {
+        passes("postgresql");
+    }
+
+    #[test]
+    fn haproxy_passes_its_load() {
+        passes("haproxy");
+    }
+
+    #[test]
+    fn mariadb_passes_its_load() {
+        passes("mariadb");
     }
 }

@@ -9,6 +9,9 @@ use std::net::TcpStream;
 
 const PORT: u16 = 6379;
 
+pub(super) const DOES: &str = "strings, lists, expiry, transactions, Lua, publish and subscribe, large values, CONFIG SET, redis-benchmark; \
+    snapshots and the append-only file in every mode; end by SIGTERM with a last save";
+
 /// The tests of redis-benchmark that are run.
 const BENCHMARKS: &[&str] = &[
     "ping", "set", "get", "incr", "lpush", "rpush", "lpop", "rpop", "sadd", "hset", "spop", "zadd",

@@ -1,0 +1,195 @@
+//! mariadb: tables of every engine, sorts on disk, files, locks, events, plugins, killed connections, mariadb-slap, FLUSH,
+//! SIGHUP, SIGTERM.
+
+use super::{Clients, Network, STEP, Server, stop};
+use crate::process;
+use crate::{Bundle, rootfs};
+use anyhow::{Context as _, Result, ensure};
+use std::fs;
+use std::path::PathBuf;
+
+const PORT: u16 = 3306;
+
+/// Where its local clients come in.
+const SOCKET: &str = "--socket=/run/mysqld.sock";
+
+pub(super) const DOES: &str = "tables of InnoDB, Aria, MyISAM, CSV, MEMORY and the archive plugin, changed in every way, sorts and temporary \
+    tables on disk, LOAD DATA and OUTFILE, transactions, locks, a trigger, a procedure, an event, killed statements and connections, \
+    local and network clients, mariadb-slap; FLUSH of everything, CHECK, OPTIMIZE, reload by SIGHUP, end by SIGTERM";
+
+/// mariadb with Debian's configuration, as the user mysql, its data in memory.
+pub fn mariadb_bundle() -> Result<Bundle> {
+    let args = "/usr/sbin/mariadbd --defaults-file=/etc/mysql/mariadb.cnf --datadir=/data/main --socket=/run/mysqld.sock \
+                --pid-file=/run/mysqld.pid --innodb-log-file-size=4M --event-scheduler=on";
+    let (_, id) = rootfs::MYSQL;
+    Ok(Bundle::new(rootfs::mariadb()?, args.split_whitespace())
+        .user(id, id)
+        .tmpfs_with_content("/data")
+        .tmpfs("/run")
+        .tmpfs("/tmp"))
+}
+
+/// The whole load, from the first connection to the end by SIGTERM; `requests` are the queries of each client of mariadb-slap.
+pub fn mariadb(container: &mut impl Server, requests: u32) -> Result<()> {
+    let network = Network::of(container)?;
+    drop(network.connect_when_ready(container, PORT)?);
+    // root comes in by who it is.
+    let clients = Clients::of(container, 0)?;
+    statements(container, &clients)?;
+    disturbed(&clients)?;
+    benchmark(&clients, requests)?;
+    container.kill(libc::SIGHUP)?;
+    ask(
+        &clients,
+        "flush tables; flush logs; flush status; flush privileges; flush hosts",
+    )?;
+    stop(container, libc::SIGTERM)?;
+    let log = container.log();
+    ensure!(
+        log.trim_end().ends_with("Shutdown complete"),
+        "mariadb did not say goodbye:\n{log}"
+    );
+    Ok(())
+}
+
+/// Statements and what they answer; all in one session.
+#[rustfmt::skip]
+const STATEMENTS: &[(&str, &str)] = &[
+    ("create database app; use app", ""),
+    ("create user app@'127.0.0.1' identified by 'secret'; grant all on slap.* to app@'127.0.0.1'", ""),
+    ("create table t (id int primary key, word varchar(64), body text) engine=InnoDB", ""),
+    ("insert into t select seq, md5(seq), repeat('words ', 50) from seq_1_to_5000", ""),
+    ("select count(*), sum(length(word)) from t", "5000\t160000"),
+    ("create index word on t (word); alter table t add column n int default 1, algorithm=copy; alter table t add fulltext (body)", ""),
+    ("select count(*) from t where match (body) against ('absent')", "0"),
+    ("start transaction; update t set n = 2 where id < 100; savepoint s; delete from t; rollback to s; commit; select count(*) from t where n = 2", "99"),
+    // Sorted and grouped on disk.
+    ("set sort_buffer_size = 65536, tmp_table_size = 1024, max_heap_table_size = 16384", ""),
+    ("select count(*) from (select word, body from t group by word, body order by body, word desc limit 4999) x", "4999"),
+    ("create temporary table u as select * from t; select count(*) from u join t using (word)", "5000"),
+    ("create table a engine=Aria as select * from t; create table y engine=MyISAM as select * from t; create table h (id int) engine=MEMORY", ""),
+    ("insert into h values (1); select (select count(*) from a) + (select count(*) from y) + (select count(*) from h)", "10001"),
+    ("create table c (id int not null) engine=CSV; insert into c values (1), (2); select sum(id) from c", "3"),
+    ("install soname 'ha_archive'; create table z engine=ARCHIVE as select * from t; select count(*) from z; drop table z; uninstall soname 'ha_archive'", "5000"),
+    ("create table p (id int) partition by hash (id) partitions 4; insert into p select seq from seq_1_to_100; select count(*) from p", "100"),
+    ("select * from t into outfile '/data/t.txt'; truncate t; load data infile '/data/t.txt' into table t; select count(*) from t", "5000"),
+    ("select length(load_file('/data/t.txt')) > 100000", "1"),
+    ("create trigger before_t before insert on t for each row set new.n = 7; insert into t (id) values (6000); select n from t where id = 6000", "7"),
+    ("create procedure f(n int) select n + 1; call f(1)", "2"),
+    ("create event e on schedule at now() do insert into h values (2); select get_lock('l', 1), sleep(0.05), release_lock('l')", "1\t0\t1"),
+    ("lock tables t write; unlock tables; flush tables t with read lock; unlock tables", ""),
+    ("set global slow_query_log = 1, long_query_time = 0, general_log = 1; select 1; set global slow_query_log = 0, general_log = 0", "1"),
+    ("set global innodb_buffer_pool_dump_now = 1, innodb_buffer_pool_size = 67108864", ""),
+    ("check table t, a, y", "app.t\tcheck\tstatus\tOK\napp.a\tcheck\tstatus\tOK\napp.y\tcheck\tstatus\tOK"),
+    ("repair table a, y", "app.a\trepair\tstatus\tOK\napp.y\trepair\tstatus\tOK"),
+    ("optimize table y", "app.y\toptimize\tstatus\tOK"),
+    ("alter table t engine=InnoDB; analyze table t", "app.t\tanalyze\tstatus\tOK"),
+    ("rename table y to x; drop table x, p, a, c", ""),
+    ("prepare s from 'select ? + 1'; execute s using 2; deallocate prepare s", "3"),
+    ("select count(*) > 0 from information_schema.processlist", "1"),
+];
+
+fn statements(container: &impl Server, clients: &Clients) -> Result<()> {
+    let data = PathBuf::from(format!("/proc/{}/root/data", container.pid()?));
+    let script: String = STATEMENTS
+        .iter()
+        .map(|(sql, _)| format!("{sql};\nselect '--';\n"))
+        .collect();
+    fs::write(data.join("load.sql"), script)?;
+    let answers = ask(clients, "source /data/load.sql")? + "\n";
+    let mut answers = answers.split("--\n");
+    for (sql, expected) in STATEMENTS {
+        let answer = answers.next().unwrap_or_default().trim_end();
+        ensure!(
+            answer == *expected,
+            "{sql}: expected {expected:?}, got {answer:?}"
+        );
+    }
+    Ok(())
+}
+
+/// Statements and connections that are ended.
+fn disturbed(clients: &Clients) -> Result<()> {
+    for (kill, reason) in [
+        ("kill query", "Query execution was interrupted"),
+        ("kill", "Lost connection to server during query"),
+    ] {
+        let mut sleeping = clients.command(&client(&["-e", "select sleep(60)"]))?;
+        let sleeping = std::thread::spawn(move || process::output(&mut sleeping, STEP));
+        let mut id = String::new();
+        process::poll("a statement that sleeps", STEP, || {
+            id = ask(
+                clients,
+                "select id from information_schema.processlist where state = 'User sleep'",
+            )?;
+            Ok(!id.is_empty())
+        })?;
+        ask(clients, &format!("{kill} {id}"))?;
+        let Ok(ended) = sleeping.join() else {
+            anyhow::bail!("the client panicked")
+        };
+        let ended = ended?;
+        // `kill query` makes sleep() return 1.
+        ensure!(
+            ended.stderr.contains(reason) || (kill == "kill query" && ended.stdout.trim() == "1"),
+            "{kill}: {ended:?}"
+        );
+    }
+    Ok(())
+}
+
+fn benchmark(clients: &Clients, requests: u32) -> Result<()> {
+    let queries = (requests * 4).to_string();
+    for network in [true, false] {
+        let mut words = vec![
+            "/usr/bin/mariadb-slap",
+            "--no-defaults",
+            "--auto-generate-sql",
+            "--concurrency=4",
+        ];
+        words.extend([
+            "--auto-generate-sql-load-type=mixed",
+            "--csv",
+            "--number-of-queries",
+            &queries,
+        ]);
+        words.extend(if network {
+            [
+                "--host=127.0.0.1",
+                "--user=app",
+                "--password=secret",
+                "--create-schema=slap",
+            ]
+            .as_slice()
+        } else {
+            &[SOCKET, "--user=root", "--create-schema=slap"]
+        });
+        let output = clients.run(&words)?;
+        ensure!(
+            output.stdout.starts_with(",mixed,") && output.stderr.is_empty(),
+            "mariadb-slap: {output:?}"
+        );
+    }
+    Ok(())
+}
+
+/// mariadb that prints rows without decoration, as root.
+fn client<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let mut words = vec![
+        "/usr/bin/mariadb",
+        "--no-defaults",
+        SOCKET,
+        "-N",
+        "-B",
+        "--abort-source-on-error",
+    ];
+    words.extend(more);
+    words
+}
+
+fn ask(clients: &Clients, sql: &str) -> Result<String> {
+    let output = clients
+        .run(&client(&["-e", sql]))
+        .with_context(|| sql.to_owned())?;
+    Ok(output.stdout.trim_end().to_owned())
+}
