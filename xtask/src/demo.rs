@@ -12,7 +12,8 @@ use seccast_rig::cgroup::Scope;
 use seccast_rig::{Bundle, Container, Runtime, Witness, rootfs};
 
 use crate::process::{self, Run};
-use crate::redis::{Loop, read_json, read_observation};
+use crate::recorder::{read_json, read_observation};
+use crate::redis::Loop;
 use crate::{dist, places, setup};
 
 /// How many requests each test of redis-benchmark makes.

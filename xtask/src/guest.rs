@@ -12,7 +12,8 @@ use seccast_model::arch::Arch;
 use seccast_rig::cgroup::{Mounts, Scope};
 
 use crate::process::Run;
-use crate::redis::{Loop, read_observation};
+use crate::recorder::read_observation;
+use crate::redis::Loop;
 
 /// What begins each line for the host.
 pub(crate) const MARK: &str = "seccast-vm: ";

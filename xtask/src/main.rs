@@ -9,6 +9,7 @@ mod dist;
 mod guest;
 mod places;
 mod process;
+mod recorder;
 mod redis;
 mod setup;
 mod steps;

@@ -1,23 +1,17 @@
 //! The closed loop on a real server: Debian's redis in a container is recorded under load, its profile is written, and
 //! the same container runs under that profile with the same load.
 
-use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use seccast_model::Observation;
 use seccast_rig::cgroup::Scope;
 use seccast_rig::{Container, Runtime, load};
 
 use crate::process::{Run, check_interrupted};
-
-/// How long the recorder may take to be armed, and to write its files once the container has ended.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::recorder::{Recorder, read_json, read_observation};
 
 /// What the loop needs and where it writes.
 pub(crate) struct Loop<'a> {
@@ -126,99 +120,5 @@ impl Loop<'_> {
 
     fn seccast(&self) -> Run {
         Run::new(self.seccast)
-    }
-}
-
-/// A JSON file as it is.
-pub(crate) fn read_json(file: &Path) -> Result<serde_json::Value> {
-    let open = File::open(file).with_context(|| format!("failed to open {}", file.display()))?;
-    serde_json::from_reader(BufReader::new(open))
-        .with_context(|| format!("{} is not JSON", file.display()))
-}
-
-pub(crate) fn read_observation(file: &Path) -> Result<Observation> {
-    let bytes = fs::read(file).with_context(|| format!("failed to read {}", file.display()))?;
-    Observation::from_json(&bytes)
-        .with_context(|| format!("failed to understand {}", file.display()))
-}
-
-/// A running `seccast record`; ended when dropped before it has finished.
-struct Recorder {
-    child: Child,
-    lines: Receiver<String>,
-    said: String,
-}
-
-impl Recorder {
-    /// Starts it and returns when nothing can be missed any more.
-    fn start(command: &mut Command) -> Result<Self> {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("failed to start seccast")?;
-        let stderr = child.stderr.take().context("no standard error")?;
-        let (sender, lines) = mpsc::channel();
-        thread::spawn(move || {
-            BufReader::new(stderr)
-                .lines()
-                .map_while(Result::ok)
-                .try_for_each(|line| sender.send(line))
-        });
-        let mut recorder = Self {
-            child,
-            lines,
-            said: String::new(),
-        };
-        if !recorder.read_until(|line| line.starts_with("armed"))? {
-            bail!(
-                "`seccast record` ended before it was armed:\n{}",
-                recorder.said
-            );
-        }
-        Ok(recorder)
-    }
-
-    /// Waits for its end, which follows the container's, and returns what it said.
-    fn finish(mut self) -> Result<String> {
-        self.read_until(|_| false)?;
-        // Its standard error is closed: it ends now.
-        let status = self.child.wait().context("failed to wait for seccast")?;
-        if !status.success() {
-            bail!("`seccast record` failed: {status}\n{}", self.said);
-        }
-        Ok(std::mem::take(&mut self.said))
-    }
-
-    /// Reads to the line that is wanted (true) or to the end (false).
-    fn read_until(&mut self, wanted: impl Fn(&str) -> bool) -> Result<bool> {
-        let end = Instant::now() + PATIENCE;
-        while Instant::now() < end {
-            check_interrupted()?;
-            match self.lines.recv_timeout(Duration::from_millis(100)) {
-                Ok(line) => {
-                    self.said.push_str(&line);
-                    self.said.push('\n');
-                    if wanted(&line) {
-                        return Ok(true);
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(false),
-            }
-        }
-        bail!(
-            "`seccast record` said nothing for {} s; before that:\n{}",
-            PATIENCE.as_secs(),
-            self.said
-        )
-    }
-}
-
-impl Drop for Recorder {
-    fn drop(&mut self) {
-        // Both fail when it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
