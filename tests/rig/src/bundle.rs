@@ -40,6 +40,12 @@ impl Bundle {
         }
     }
 
+    /// What it runs.
+    #[must_use]
+    pub fn command(&self) -> &[String] {
+        &self.args
+    }
+
     /// Adds `NAME=VALUE` to the environment.
     #[must_use]
     pub fn env(mut self, pair: impl Into<String>) -> Self {

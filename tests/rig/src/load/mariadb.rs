@@ -4,7 +4,7 @@
 use super::{Clients, Network, STEP, Server, stop};
 use crate::process;
 use crate::{Bundle, rootfs};
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use std::fs;
 use std::path::PathBuf;
 
@@ -13,9 +13,15 @@ const PORT: u16 = 3306;
 /// Where its local clients come in.
 const SOCKET: &str = "--socket=/run/mysqld.sock";
 
+/// Longer than any test; what is connected meanwhile is ended.
+const SLEEP: &str = "select sleep(60)";
+
+/// What a client says whose connection was ended.
+const LOST: &str = "Lost connection to server during query";
+
 pub(super) const DOES: &str = "tables of InnoDB, Aria, MyISAM, CSV, MEMORY and the archive plugin, changed in every way, sorts and temporary \
     tables on disk, LOAD DATA and OUTFILE, transactions, locks, a trigger, a procedure, an event, killed statements and connections, \
-    local and network clients, mariadb-slap; FLUSH of everything, CHECK, OPTIMIZE, reload by SIGHUP, end by SIGTERM";
+    local and network clients, mariadb-slap; FLUSH of everything, CHECK, OPTIMIZE, reload by SIGHUP, end by SIGTERM with a client in a transaction";
 
 /// mariadb with Debian's configuration, as the user mysql, its data in memory.
 pub fn mariadb_bundle() -> Result<Bundle> {
@@ -43,7 +49,23 @@ pub fn mariadb(container: &mut impl Server, requests: u32) -> Result<()> {
         &clients,
         "flush tables; flush logs; flush status; flush privileges; flush hosts",
     )?;
+    // Whoever is still connected is waited for, until what was not committed is undone.
+    let undone = format!("use app; start transaction; update t set word = 'y'; {SLEEP}");
+    let mut staying = clients.command(&client(&["-e", &undone]))?;
+    let staying = std::thread::spawn(move || process::output(&mut staying, STEP));
+    sleeping(&clients)?;
+    // And what was deleted is purged.
+    ask(
+        &clients,
+        "set global innodb_fast_shutdown = 0; use app; create table q (id int primary key, body text, key (body(200))); \
+         insert into q select seq, repeat(seq, 40) from seq_1_to_5000; update q set body = id; delete from q",
+    )?;
     stop(container, libc::SIGTERM)?;
+    let Ok(staying) = staying.join() else {
+        bail!("the client panicked")
+    };
+    let staying = staying?;
+    ensure!(staying.stderr.contains(LOST), "{staying:?}");
     let log = container.log();
     ensure!(
         log.trim_end().ends_with("Shutdown complete"),
@@ -112,30 +134,35 @@ fn statements(container: &impl Server, clients: &Clients) -> Result<()> {
 fn disturbed(clients: &Clients) -> Result<()> {
     for (kill, reason) in [
         ("kill query", "Query execution was interrupted"),
-        ("kill", "Lost connection to server during query"),
+        ("kill", LOST),
     ] {
-        let mut sleeping = clients.command(&client(&["-e", "select sleep(60)"]))?;
-        let sleeping = std::thread::spawn(move || process::output(&mut sleeping, STEP));
-        let mut id = String::new();
-        process::poll("a statement that sleeps", STEP, || {
-            id = ask(
-                clients,
-                "select id from information_schema.processlist where state = 'User sleep'",
-            )?;
-            Ok(!id.is_empty())
-        })?;
-        ask(clients, &format!("{kill} {id}"))?;
-        let Ok(ended) = sleeping.join() else {
-            anyhow::bail!("the client panicked")
+        let mut staying = clients.command(&client(&["-e", SLEEP]))?;
+        let staying = std::thread::spawn(move || process::output(&mut staying, STEP));
+        ask(clients, &format!("{kill} {}", sleeping(clients)?))?;
+        let Ok(ended) = staying.join() else {
+            bail!("the client panicked")
         };
         let ended = ended?;
-        // `kill query` makes sleep() return 1.
+        // Interrupted, sleep() may also return 1.
         ensure!(
-            ended.stderr.contains(reason) || (kill == "kill query" && ended.stdout.trim() == "1"),
+            ended.stderr.contains(reason) || ended.stdout.trim() == "1",
             "{kill}: {ended:?}"
         );
     }
     Ok(())
+}
+
+/// The connection that sleeps, as soon as there is one.
+fn sleeping(clients: &Clients) -> Result<String> {
+    let mut id = String::new();
+    process::poll("a statement that sleeps", STEP, || {
+        id = ask(
+            clients,
+            "select id from information_schema.processlist where state = 'User sleep'",
+        )?;
+        Ok(!id.is_empty())
+    })?;
+    Ok(id)
 }
 
 fn benchmark(clients: &Clients, requests: u32) -> Result<()> {

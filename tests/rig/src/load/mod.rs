@@ -33,8 +33,10 @@ use crate::{Bundle, Container, rootfs};
 /// A real server with its load.
 #[derive(Clone, Copy, Debug)]
 pub struct App {
-    /// Its name, and that of its Debian package as far as the version.
+    /// Its name.
     pub name: &'static str,
+    /// The Debian package that has its program.
+    pub package: &'static str,
     /// Its root file system, from the cache or made now.
     pub rootfs: fn() -> Result<PathBuf>,
     /// How it is started.
@@ -49,6 +51,7 @@ pub struct App {
 pub const APPS: [App; 6] = [
     App {
         name: "redis",
+        package: "redis-server",
         rootfs: rootfs::redis,
         bundle: redis_bundle,
         load: redis,
@@ -56,6 +59,7 @@ pub const APPS: [App; 6] = [
     },
     App {
         name: "nginx",
+        package: "nginx",
         rootfs: rootfs::nginx,
         bundle: nginx_bundle,
         load: nginx,
@@ -63,6 +67,7 @@ pub const APPS: [App; 6] = [
     },
     App {
         name: "memcached",
+        package: "memcached",
         rootfs: rootfs::memcached,
         bundle: memcached_bundle,
         load: memcached,
@@ -70,6 +75,7 @@ pub const APPS: [App; 6] = [
     },
     App {
         name: "postgresql",
+        package: "postgresql-15",
         rootfs: rootfs::postgresql,
         bundle: postgresql_bundle,
         load: postgresql,
@@ -77,6 +83,7 @@ pub const APPS: [App; 6] = [
     },
     App {
         name: "haproxy",
+        package: "haproxy",
         rootfs: rootfs::haproxy,
         bundle: haproxy_bundle,
         load: haproxy,
@@ -84,6 +91,7 @@ pub const APPS: [App; 6] = [
     },
     App {
         name: "mariadb",
+        package: "mariadb-server-core",
         rootfs: rootfs::mariadb,
         bundle: mariadb_bundle,
         load: mariadb,
