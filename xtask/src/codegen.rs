@@ -2,6 +2,7 @@
 //!
 //! Everything here works offline from what is committed. [`refresh()`] renews the committed data from downloaded packages.
 
+mod apps;
 mod refresh;
 mod syscalls;
 
@@ -20,7 +21,7 @@ struct Made {
 /// Writes every generated file; with `check`, writes nothing and fails when one is not what it would write.
 pub(crate) fn run(check: bool) -> Result<()> {
     let root = root();
-    let made = [
+    let mut made = vec![
         Made {
             path: root.join("userspace/model/src/syscall/table.rs"),
             text: syscalls::render(&root.join("xtask/data/syscalls.csv"))?,
@@ -30,6 +31,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
             text: seccast_model::audit_profile().to_oci_json(),
         },
     ];
+    made.extend(apps::render(&apps_dir())?);
     let mut stale = Vec::new();
     for Made { path, text } in made {
         let shown = path
@@ -54,6 +56,11 @@ pub(crate) fn run(check: bool) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Where the profiles of applications are.
+pub(crate) fn apps_dir() -> PathBuf {
+    root().join("profiles/apps")
 }
 
 /// The top folder of the checkout.

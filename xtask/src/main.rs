@@ -9,6 +9,7 @@ mod dist;
 mod guest;
 mod places;
 mod process;
+mod profiles;
 mod recorder;
 mod redis;
 mod setup;
@@ -48,6 +49,8 @@ enum Verb {
     Guest,
     /// Measure what seccast costs on this machine.
     Bench(bench::Args),
+    /// Record the servers of `profiles/apps` under load, and write their profiles.
+    Profiles(profiles::Args),
     /// Write the files that are made from other files.
     Codegen(Codegen),
     /// All that a change must pass, cheapest first.
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Verb::Vm(args) => vm::run(&args),
         Verb::Guest => guest::run(),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Profiles(args) => profiles::run(&args),
         Verb::Codegen(args) => args.run(),
         Verb::Ci(args) => ci::run(&args),
     });
