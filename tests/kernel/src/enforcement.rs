@@ -1,14 +1,14 @@
 //! From a recording of a container to the same container under its profile.
 
-use crate::{Record, Recorded, seccast};
+use crate::{Record, Recorded, named, seccast};
 use seccast_model::arch::Arch;
-use seccast_model::observation::Observation;
+use seccast_model::observation::{Observation, Phase};
 use seccast_model::syscall;
 use seccast_rig::{Bundle, Container, Runtime, Testimony, process};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -85,7 +85,7 @@ pub struct Generated {
     _files: TempDir,
 }
 
-/// `seccast generate` for runc from these recordings.
+/// `seccast generate` for runc from these observations.
 ///
 /// # Panics
 /// When it does not end with 0.
@@ -125,6 +125,68 @@ pub fn generate_for(runtime: &str, observations: &[PathBuf]) -> Generated {
         profile: read(out),
         report: read(files.path().join("p.report.json")),
         _files: files,
+    }
+}
+
+/// What `profiles/apps` has of an application.
+#[derive(Debug)]
+pub struct Committed {
+    /// The profile.
+    pub profile: Value,
+    /// How it came about.
+    pub provenance: Value,
+    /// What it was made from.
+    pub observations: Vec<PathBuf>,
+}
+
+impl Committed {
+    /// Whether every recording had this call.
+    #[must_use]
+    pub fn always(&self, name: &str) -> bool {
+        self.provenance["not_in_every_run"].get(name).is_none()
+    }
+
+    /// The observations, where they have calls that some recordings did not have; else none.
+    #[must_use]
+    pub fn by_chance(&self) -> Vec<PathBuf> {
+        match self.provenance["not_in_every_run"].as_object() {
+            Some(names) if !names.is_empty() => self.observations.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The application's calls by name.
+    ///
+    /// # Panics
+    /// When an observation cannot be read.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<String> {
+        let read = |path| Observation::from_json(&std::fs::read(path).unwrap()).unwrap();
+        let calls = |path| named(&read(path), Phase::App);
+        let all = self.observations.iter().flat_map(calls);
+        all.map(|(_, name)| name).collect()
+    }
+}
+
+/// Reads it.
+///
+/// # Panics
+/// When a file is missing or broken.
+#[must_use]
+pub fn committed(name: &str) -> Committed {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../profiles/apps")
+        .join(name);
+    let bytes = |file: &str| std::fs::read(folder.join(file)).unwrap();
+    let provenance: Value = serde_json::from_slice(&bytes("provenance.json")).unwrap();
+    let files = provenance["observations"].as_array().unwrap();
+    Committed {
+        profile: serde_json::from_slice(&bytes("profile.json")).unwrap(),
+        observations: files
+            .iter()
+            .map(|file| folder.join(file.as_str().unwrap()))
+            .collect(),
+        provenance,
     }
 }
 

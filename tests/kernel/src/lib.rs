@@ -16,6 +16,7 @@ pub use recording::{
     Call, Record, Recorded, Running, assert_calls, call, calls, named, seccast, truth,
 };
 
+use seccast_rig::load::App;
 use seccast_rig::{Serial, serial};
 use seccast_workloads::puppet::Puppet;
 use std::fs;
@@ -45,6 +46,16 @@ pub fn kernel() -> Option<Serial> {
     );
     println!("SKIPPED: {reason}");
     None
+}
+
+/// A server of the rig.
+///
+/// # Panics
+/// When there is none of that name.
+#[must_use]
+pub fn app(name: &str) -> App {
+    let mut apps = seccast_rig::load::APPS.into_iter();
+    apps.find(|app| app.name == name).unwrap()
 }
 
 /// A root file system with nothing but mount points and these workloads.
