@@ -75,9 +75,9 @@ pub struct Recording {
     pub bundle: Option<Bundle>,
     /// The client of the engine that runs it, where it is known.
     pub client: Option<Client>,
-    /// See [`Observation::started_late_ns`].
+    /// See [`seccast_model::Observation::started_late_ns`].
     pub started_late_ns: Option<u64>,
-    /// See [`Observation::blocked_at_attach`].
+    /// See [`seccast_model::Observation::blocked_at_attach`].
     pub blocked: BTreeMap<Arch, BTreeMap<String, Sighting>>,
     /// Tasks whose blocked call could not be read.
     pub blocked_unread: u64,
@@ -85,7 +85,7 @@ pub struct Recording {
     pub filtered_at_attach: bool,
     /// It was started in audit mode: its filter denies nothing.
     pub audited: bool,
-    /// See [`Observation::entered_as`].
+    /// See [`seccast_model::Observation::entered_as`].
     pub entered_as: Option<EnteredAs>,
     /// The target's C library.
     pub libc: Option<String>,
