@@ -104,11 +104,16 @@ impl Witness {
     pub fn attach(scope: &Scope) -> Result<Self> {
         let program = process::need("bpftrace", "bpftrace")?;
         let numbers = Numbers::new();
+        let setpriv = process::need("setpriv", "util-linux")?;
         let unshare = process::need("unshare", "util-linux")?;
         // tracefs is often not mounted; mounted here it is seen by no one else.
         let shell = "[ -e /sys/kernel/tracing/events ] || mount -t tracefs none /sys/kernel/tracing || exit 9
                      exec \"$0\" \"$@\"";
-        let mut bpftrace = Command::new(unshare)
+        // A test that is killed takes its witness with it: an orphan would slow every call of the machine, and hold whatever
+        // lock the test was started under.
+        let mut bpftrace = Command::new(setpriv)
+            .args(["--pdeathsig", "KILL"])
+            .arg(unshare)
             .args(["--mount", "--propagation", "private", "sh", "-c", shell])
             .arg(program)
             .args(["-f", "json", "-e", &script(scope.id(), numbers)])
