@@ -491,7 +491,7 @@ mod root {
         let Some(_serial) = kernel() else { return };
         let sleeper = path("sleeper");
         let script = format!(
-            "setsid {0} 60000 & a=$!; setsid {0} 60000 & sleep 0.5; kill -STOP $!; sleep 0.2; echo $a $!; exit 3",
+            "exec 2>/dev/null; setsid {0} 60000 & a=$!; setsid {0} 60000 & sleep 0.5; kill -STOP $!; sleep 0.2; echo $a $!; exit 3",
             sleeper.display()
         );
         let recorded = traced(&["/bin/sh", "-c", &script]).run(PATIENCE);
