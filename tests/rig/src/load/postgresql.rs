@@ -59,6 +59,7 @@ pub fn postgresql(container: &mut impl Server, requests: u32) -> Result<()> {
     let clients = Clients::of(container, rootfs::POSTGRES.1)?;
     // It listens before it answers.
     process::poll("postgresql to answer", STEP, || {
+        runs(container)?;
         let mut command = clients.command(&[&program("pg_isready"), "-q", "-h", "/run"])?;
         Ok(process::output(&mut command, STEP)?.status.success())
     })
@@ -226,6 +227,7 @@ fn shutdown(container: &mut impl Server, clients: &Clients) -> Result<()> {
     })?;
     container.kill(libc::SIGTERM)?;
     process::poll("postgresql to refuse new clients", STEP, || {
+        runs(container)?;
         let mut command = clients.command(&psql(&["-d", LOCAL, "-c", ""]))?;
         let output = process::output(&mut command, STEP)?;
         Ok(output
@@ -240,6 +242,13 @@ fn shutdown(container: &mut impl Server, clients: &Clients) -> Result<()> {
             && !log.contains("terminated by signal"),
         "postgresql lost a process, or did not say goodbye:\n{log}"
     );
+    Ok(())
+}
+
+/// Whoever waits for a server that has ended waits in vain.
+fn runs(container: &mut impl Server) -> Result<()> {
+    let ended = container.try_wait()?;
+    ensure!(ended.is_none(), "{} has ended: {ended:?}", container.name());
     Ok(())
 }
 
