@@ -15,15 +15,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// An engine that threads share.
 pub type Shared<'a> = &'a (dyn Engine + Sync);
 
-/// How often something is repeated: `$SECCAST_REPEATS`, else `default`.
-///
-/// # Panics
-/// When that is no number.
-#[must_use]
-pub fn repeats(default: usize) -> usize {
-    std::env::var("SECCAST_REPEATS").map_or(default, |text| text.parse().unwrap())
-}
-
 /// A root file system of workloads that has the name of an image.
 #[derive(Debug)]
 pub struct Workloads {

@@ -99,3 +99,12 @@ pub fn with_own_mounts(script: &str) -> Command {
     unshare.args(["sh", "-c", script, "sh"]);
     unshare
 }
+
+/// How often something is repeated: `$SECCAST_REPEATS`, else `default`.
+///
+/// # Panics
+/// When that is no number.
+#[must_use]
+pub fn repeats(default: usize) -> usize {
+    std::env::var("SECCAST_REPEATS").map_or(default, |text| text.parse().unwrap())
+}

@@ -13,7 +13,7 @@ mod root {
         allowed, call_name, committed, denials, enforce, generate_for, record_container,
         with_action,
     };
-    use seccast_kernel::{app, kernel};
+    use seccast_kernel::{app, kernel, repeats};
     use seccast_rig::cgroup::Scope;
     use seccast_rig::load::App;
     use seccast_rig::{BusyLoops, Container, Witness};
@@ -30,11 +30,6 @@ mod root {
 
     /// A name that every one of the programs calls at its start and survives without.
     const CONTROL: &str = "getrandom";
-
-    /// `default`, or what `SECCAST_STARTS` says.
-    fn number(default: usize) -> usize {
-        std::env::var("SECCAST_STARTS").map_or(default, |number| number.parse().unwrap())
-    }
 
     /// Records the server, and starts it under what comes of that.
     ///
@@ -53,13 +48,13 @@ mod root {
             allowed(&profile).len(),
             allowed(&profile).join(" ")
         );
-        passes(app, &profile, number(starts));
+        passes(app, &profile, repeats(starts));
     }
 
     /// Starts the server under the profile that is committed.
     fn under_the_committed_profile(name: &str, starts: usize) {
         let Some(_serial) = kernel() else { return };
-        passes(app(name), &committed(name).profile, number(starts));
+        passes(app(name), &committed(name).profile, repeats(starts));
     }
 
     fn passes(app: App, profile: &Value, starts: usize) {

@@ -11,7 +11,7 @@ mod root {
     use seccast_kernel::enforcement::{
         Generated, allowed, call_name, denials, generate_for, with_action,
     };
-    use seccast_kernel::engine::repeats;
+    use seccast_kernel::repeats;
     use seccast_kernel::{Record, kernel, seccast};
     use seccast_model::Observation;
     use seccast_rig::cgroup::Scope;

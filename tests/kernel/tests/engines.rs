@@ -7,7 +7,8 @@
 )]
 
 mod root {
-    use seccast_kernel::engine::{Shared, Workloads, ids, path_with, repeats, run_kept};
+    use seccast_kernel::engine::{Shared, Workloads, ids, path_with, run_kept};
+    use seccast_kernel::repeats;
     use seccast_kernel::{Record, Recorded, calls, kernel, truth};
     use seccast_model::observation::{Observation, Phase};
     use seccast_rig::engine::{self, Contained, Containerd, Docker, Podman};

@@ -7,7 +7,8 @@
 
 mod root {
     use seccast_kernel::enforcement::PATIENCE;
-    use seccast_kernel::engine::{Workloads, repeats, run_kept};
+    use seccast_kernel::engine::{Workloads, run_kept};
+    use seccast_kernel::repeats;
     use seccast_kernel::{Call, Record, Recorded, Running, calls, kernel, truth};
     use seccast_model::observation::{Observation, Phase};
     use seccast_rig::{Bundle, BusyLoops, Container, Runtime, engine, rootfs};

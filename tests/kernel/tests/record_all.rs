@@ -7,7 +7,8 @@
 )]
 
 mod root {
-    use seccast_kernel::engine::{Shared, Workloads, path_with, repeats};
+    use seccast_kernel::engine::{Shared, Workloads, path_with};
+    use seccast_kernel::repeats;
     use seccast_kernel::{Call, Record, call, calls, harmless, kernel};
     use seccast_model::arch::Arch;
     use seccast_model::observation::{Observation, Phase};
