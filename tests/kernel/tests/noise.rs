@@ -246,8 +246,12 @@ mod root {
                 container.log()
             );
             is_same("crun", &running.end(PATIENCE));
-            let command = Record::program(&workloads::path("plain"), [""; 0]);
+            let program = workloads::path("plain");
+            let command = Record::program(&program, [""; 0]);
             is_same("command", &command.run(PATIENCE));
+            let program = program.to_str().unwrap();
+            let traced = Record::new(["--backend", "ptrace", "--", program]);
+            is_same("command by ptrace", &traced.run(PATIENCE));
         }
         println!(
             "in {:.0?} beside two busy loops, byte for byte:\n{expected}",
@@ -257,6 +261,6 @@ mod root {
             println!("{what:<20} {count} of {rounds}");
             assert_eq!(*count, rounds);
         }
-        assert_eq!(same.len(), 9);
+        assert_eq!(same.len(), 10);
     }
 }
