@@ -11,6 +11,7 @@ mod root {
     use seccast_kernel::repeats;
     use seccast_kernel::{Call, Record, call, calls, harmless, kernel};
     use seccast_model::arch::Arch;
+    use seccast_model::audit_profile;
     use seccast_model::observation::{Observation, Phase};
     use seccast_rig::cgroup::Scope;
     use seccast_rig::engine::{Containerd, Docker, Podman};
@@ -139,8 +140,9 @@ mod root {
             for (engine, containers) in engines.into_iter().zip(&of_engine) {
                 scope.spawn(move || {
                     for One { name, bundle, .. } in containers {
-                        // The bundle's filter would be the default; one that denies nothing leaves the set whole.
-                        let open = serde_json::json!({ "defaultAction": "SCMP_ACT_ALLOW" });
+                        // An engine's own filter would deny some, and kill what is of another ABI.
+                        let open = audit_profile().to_oci_json();
+                        let open = serde_json::from_str(&open).unwrap();
                         let bundle = bundle.clone().seccomp(open);
                         process::check(&mut engine.run(name, &bundle).unwrap(), PATIENCE).unwrap();
                     }
