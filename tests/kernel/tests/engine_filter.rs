@@ -9,7 +9,7 @@ mod root {
     use seccast_model::arch::Arch::X86_64;
     use seccast_model::observation::{Observation, Phase};
     use seccast_model::syscall;
-    use seccast_rig::engine::{Containerd, Docker, Podman};
+    use seccast_rig::engine::{Docker, Podman};
     use seccast_rig::{Bundle, Engine, Runtime};
     use seccast_workloads::numbers;
     use serde_json::json;
@@ -160,17 +160,13 @@ mod root {
         is_filtered(&recorded, &all, &[ALLOWED, OWN], "runc --keep-filter");
 
         let (docker, podman) = (Docker::start().unwrap(), Podman::new().unwrap());
-        let containerd = Containerd::start().unwrap();
-        let engines: [&dyn Engine; 3] = [&docker, &podman, &containerd];
+        // ctr gives no filter, and its containers never see the end of their input, where the list is.
+        let engines: [&dyn Engine; 2] = [&docker, &podman];
         for engine in engines {
             let name = engine.name();
-            let interactive: &[&str] = if name == "ctr" { &[] } else { &["-i"] };
-            let command = run_kept(engine, "audit", &bundle, interactive);
+            let command = run_kept(engine, "audit", &bundle, &["-i"]);
             is_whole(&storm.record(&[], &command), name);
-            if name == "ctr" {
-                continue;
-            }
-            let command = run_kept(engine, "kept", &bundle, interactive);
+            let command = run_kept(engine, "kept", &bundle, &["-i"]);
             let recorded = storm.record(&["--keep-filter"], &command);
             let what = format!("{name} --keep-filter");
             if name == "docker" {
@@ -180,7 +176,7 @@ mod root {
                 is_filtered(&recorded, DENIED, &rest, &what);
             }
             // The same where the command names a filter itself.
-            let own = run_kept(engine, "named", &filtered, interactive);
+            let own = run_kept(engine, "named", &filtered, &["-i"]);
             let recorded = storm.record(&[], &own);
             let what = format!("{name} with its own filter");
             is_filtered(&recorded, &all, &[ALLOWED, OWN], &what);
