@@ -13,10 +13,14 @@ mod root {
         io::{self, Read as _, Write as _},
         os::{
             fd::AsRawFd as _,
-            unix::{ffi::OsStrExt as _, fs::FileTypeExt as _},
+            unix::{
+                ffi::OsStrExt as _,
+                fs::{FileTypeExt as _, PermissionsExt as _, chown},
+                process::CommandExt as _,
+            },
         },
         path::Path,
-        process::Command,
+        process::{Command, Stdio},
         sync::{
             Arc,
             atomic::{AtomicBool, Ordering},
@@ -151,6 +155,58 @@ mod root {
             );
         }
         assert!(app.contains("exit_group"), "{app:?}");
+    }
+
+    /// Whoever can call a program of his own conmon could else tell root what to run.
+    #[test]
+    fn another_users_podman_is_never_run() {
+        const NOBODY: u32 = 65534;
+        const CONMON: &str = "sleep 60 & echo $! >\"$0.pid\"; wait";
+        let Some(_serial) = kernel() else { return };
+        let (id, name) = ("0123456789abcdef".repeat(4), "not-ours");
+        let scope = Scope::new(name).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            path
+        };
+        let conmon = file("conmon", CONMON);
+        let podman = file("podman", "#!/bin/sh\necho \"$@\" >\"$0.ran\"\n");
+        let mut command = Command::new("/bin/sh");
+        command
+            .arg0("conmon")
+            .arg(&conmon)
+            .args(["-c", &id, "-n", name]);
+        command.arg("--exit-command").arg(&podman);
+        command.uid(NOBODY).gid(NOBODY).stdin(Stdio::null());
+        let mut theirs = command.spawn().unwrap();
+        let mut init = String::new();
+        process::poll("the child", PATIENCE, || {
+            init = fs::read_to_string(conmon.with_extension("pid")).unwrap_or_default();
+            Ok(init.ends_with('\n'))
+        })
+        .unwrap();
+        let init: u32 = init.trim().parse().unwrap();
+        scope.add(init).unwrap();
+        // As crun keeps it for a user.
+        let runtime_dir = Path::new("/run/user/65534");
+        let state = runtime_dir.join("crun").join(&id);
+        fs::create_dir_all(&state).unwrap();
+        fs::write(state.join("status"), format!("{{\"pid\":{init}}}")).unwrap();
+        let args = ["--container", name, "--for=2s", "--allow-incomplete"];
+        let recorded = Record::new(args).run(PATIENCE);
+        fs::remove_dir_all(runtime_dir).unwrap();
+        for pid in [init, theirs.id()] {
+            process::signal(pid.cast_signed(), libc::SIGKILL).unwrap();
+        }
+        theirs.wait().unwrap();
+        let target = &recorded.observation.as_ref().unwrap().target;
+        assert_eq!(target.container_id.as_ref(), Some(&id));
+        assert_eq!(target.engine.as_deref(), Some("podman"));
+        assert!(!podman.with_extension("ran").exists(), "root ran it");
     }
 
     /// A workload may put a pipe where its C library was; nobody may hang on it.

@@ -190,9 +190,34 @@ pub fn is_32_bit(pid: u32) -> Option<bool> {
 /// Does a process live in this process's pid namespace?
 #[must_use]
 pub fn in_own_pid_namespace(pid: u32) -> bool {
-    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    in_own_namespace(pid, "pid")
+}
+
+fn in_own_namespace(pid: u32, kind: &str) -> bool {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok();
     let own = namespace("self");
     own.is_some() && namespace(&pid.to_string()) == own
+}
+
+/// Is it `program`, run by whom this process acts for? One that owes its user to a setuid bit or to a user namespace is not:
+/// somebody else has chosen its arguments.
+#[must_use]
+pub fn is_our(pid: u32, program: &str) -> bool {
+    // Real, effective, saved, of the file system.
+    let users = |pid: &str| -> Option<Vec<u32>> {
+        let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+        let ids = line.split_ascii_whitespace().map(str::parse);
+        ids.collect::<Result<_, _>>().ok()
+    };
+    let own = users("self").and_then(|ids| ids.get(1).copied());
+    let same = |ids: Vec<u32>| ids.into_iter().all(|id| Some(id) == own);
+    let file = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    // Behind an upgrade it is an old file.
+    name.trim_end_matches(" (deleted)") == program
+        && users(&pid.to_string()).is_some_and(same)
+        && in_own_namespace(pid, "user")
 }
 
 /// A regular file of at most `limit` bytes that somebody else may have put there: a pipe or a device does not block, and
@@ -282,4 +307,18 @@ fn glibc_version(bytes: &[u8]) -> Option<String> {
         .collect::<String>();
     let version = version.trim_end_matches('.').to_owned();
     (!version.is_empty()).then_some(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ours_is_what_this_user_runs_under_that_name() {
+        let own = std::env::current_exe().unwrap();
+        let own = own.file_name().unwrap().to_str().unwrap();
+        assert!(is_our(std::process::id(), own));
+        assert!(!is_our(std::process::id(), "conmon"));
+        assert!(!is_our(0, own));
+    }
 }

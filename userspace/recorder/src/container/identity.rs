@@ -98,20 +98,19 @@ impl Identity {
         };
         let annotated = bundle.as_ref().and_then(Bundle::container_name);
         let name = annotated.map(str::to_owned);
-        let (named, client) = conmon.map(|conmon| (conmon.name, conmon.client)).unzip();
+        // Another user's podman is not run: as root it would spoil that user's storage, and be whatever the user put there.
+        let client = conmon.as_ref().filter(|conmon| {
+            let program = conmon.client.first();
+            conmon.ours && program.is_some_and(|program| line::base(program) == "podman")
+        });
+        let client = client.map(|conmon| Client::new(Kind::Podman, conmon.client.clone()));
         Self {
             id,
-            name: named.flatten().or(name),
+            name: conmon.and_then(|conmon| conmon.name).or(name),
             bundle,
             engine,
             namespace,
-            client: client
-                .filter(|client| {
-                    client
-                        .first()
-                        .is_some_and(|program| line::base(program) == "podman")
-                })
-                .map(|words| Client::new(Kind::Podman, words)),
+            client,
             ..Self::default()
         }
     }

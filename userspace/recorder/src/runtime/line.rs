@@ -26,6 +26,8 @@ pub struct Conmon {
     pub name: Option<String>,
     /// podman's own command line up to its verb, as conmon calls it in the end (`--exit-command`).
     pub client: Vec<String>,
+    /// Whoever runs it is the recorder's user, who may tell the recorder what to run.
+    pub ours: bool,
 }
 
 /// Clients and servers of engines: what they are told is nothing that a runtime was told.
@@ -83,9 +85,13 @@ pub fn started_by(pid: u32) -> Option<Starts> {
 #[must_use]
 pub fn conmon(pid: u32) -> Option<Conmon> {
     let arguments = proc::command_line(pid)?;
-    proc::in_own_pid_namespace(pid)
+    let conmon = proc::in_own_pid_namespace(pid)
         .then(|| read_conmon(&arguments))
-        .flatten()
+        .flatten()?;
+    Some(Conmon {
+        ours: proc::is_our(pid, "conmon"),
+        ..conmon
+    })
 }
 
 /// The socket of the containerd whose shim for the container `id` a process of this pid namespace is.
@@ -116,6 +122,7 @@ fn read_conmon(arguments: &[String]) -> Option<Conmon> {
         id: value("-c")?,
         name: value("-n").filter(|name| !name.is_empty()),
         client,
+        ours: false,
     })
 }
 
@@ -212,6 +219,7 @@ mod tests {
             id: "90d9".to_owned(),
             name: Some("web".to_owned()),
             client: words("/usr/bin/podman --root /st"),
+            ours: false,
         };
         assert_eq!(read_conmon(&words(line)), Some(expected));
     }
