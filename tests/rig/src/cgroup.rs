@@ -168,7 +168,7 @@ pub fn id(dir: &Path) -> Result<u64> {
         .ino())
 }
 
-fn remove_tree(dir: &Path) -> bool {
+pub(crate) fn remove_tree(dir: &Path) -> bool {
     let Ok(entries) = fs::read_dir(dir) else {
         return true;
     };

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -56,6 +57,9 @@ pub(super) fn archive(bundle: &Bundle, name: &str, dir: &Path) -> Result<NamedTe
     fs::write(work.path().join("config.json"), config.to_string())?;
     fs::write(work.path().join("manifest.json"), manifest.to_string())?;
     let archive = NamedTempFile::new_in(dir).context("temporary file")?;
+    // For an engine without root, too.
+    let readable = fs::Permissions::from_mode(0o644);
+    archive.as_file().set_permissions(readable)?;
     let mut tar = Command::new("tar");
     tar.arg("-cf")
         .arg(archive.path())

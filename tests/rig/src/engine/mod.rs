@@ -10,10 +10,12 @@ mod containerd;
 mod docker;
 mod image;
 mod podman;
+mod rootless;
 
 pub use containerd::Containerd;
 pub use docker::Docker;
 pub use podman::Podman;
+pub use rootless::Rootless;
 
 use crate::bundle::Bundle;
 use crate::cgroup::Mounts;

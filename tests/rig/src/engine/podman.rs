@@ -62,12 +62,7 @@ impl Engine for Podman {
     }
 
     fn run_words(&self, name: &str, bundle: &Bundle) -> Result<Vec<OsString>> {
-        let mut words = docker_words(self, name, bundle)?;
-        // Else a root that is read-only gets more writable folders than docker gives it.
-        words.push("--read-only-tmpfs=false".into());
-        words.push(self.image(bundle)?.into());
-        words.extend(bundle.args.iter().map(Into::into));
-        Ok(words)
+        run_words(self, name, bundle)
     }
 
     fn pid(&self, name: &str) -> Result<Option<i32>> {
@@ -97,6 +92,16 @@ impl Engine for Podman {
     fn load_words(&self) -> &'static [&'static str] {
         &["load", "-q", "-i"]
     }
+}
+
+/// See [`Engine::run_words`].
+pub(super) fn run_words(engine: &dyn Engine, name: &str, bundle: &Bundle) -> Result<Vec<OsString>> {
+    let mut words = docker_words(engine, name, bundle)?;
+    // Else a root that is read-only gets more writable folders than docker gives it.
+    words.push("--read-only-tmpfs=false".into());
+    words.push(engine.image(bundle)?.into());
+    words.extend(bundle.args.iter().map(Into::into));
+    Ok(words)
 }
 
 impl Drop for Podman {
