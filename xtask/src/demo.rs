@@ -13,7 +13,7 @@ use seccast_rig::{Bundle, Container, Runtime, Witness, rootfs};
 
 use crate::process::{self, Run};
 use crate::recorder::{read_json, read_observation};
-use crate::redis::Loop;
+use crate::redis::{Host, Loop};
 use crate::{dist, places, setup};
 
 /// How many requests each test of redis-benchmark makes.
@@ -69,7 +69,7 @@ fn tell(seccast: &Path, folder: &Path) -> Result<()> {
     let redis = Loop {
         seccast,
         folder,
-        scope: &scope,
+        host: Host::Runc(&scope),
         requests: REQUESTS,
     };
     let mut witness = Witness::attach(&scope)?;
@@ -90,7 +90,7 @@ fn tell(seccast: &Path, folder: &Path) -> Result<()> {
     let testimony = witness.take()?;
 
     eprintln!("demo: making a call that the profile does not allow");
-    let control = control(&redis, &mut witness)?;
+    let control = control(&redis, &scope, &mut witness)?;
 
     let facts = Facts::read(&redis)?;
     println!(
@@ -110,7 +110,7 @@ fn tell(seccast: &Path, folder: &Path) -> Result<()> {
 
 /// Runs a small program under redis's profile that makes one call which is not in it. Returns how many denials were seen;
 /// `None` where the program cannot be built.
-fn control(redis: &Loop<'_>, witness: &mut Witness) -> Result<Option<u64>> {
+fn control(redis: &Loop<'_>, scope: &Scope, witness: &mut Witness) -> Result<Option<u64>> {
     if !cfg!(target_arch = "x86_64") {
         return Ok(None);
     }
@@ -124,7 +124,7 @@ fn control(redis: &Loop<'_>, witness: &mut Witness) -> Result<Option<u64>> {
         .seccomp(read_json(&redis.profile())?);
     let mut container = Container::new(
         name,
-        &bundle.cgroups_path(redis.scope.child(name)),
+        &bundle.cgroups_path(scope.child(name)),
         &Runtime::runc()?,
     )?;
     let status = container.run(Duration::from_secs(60))?;

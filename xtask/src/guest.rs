@@ -2,24 +2,32 @@
 //!
 //! Each step prints a line `seccast-vm: PASS name` or `seccast-vm: FAIL name` that the host looks for.
 
+mod rootless;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use seccast_model::Observation;
 use seccast_model::arch::Arch;
+use seccast_model::observation::Phase;
 use seccast_rig::cgroup::{Mounts, Scope};
+use seccast_rig::{Bundle, Container, Runtime, rootfs};
 
 use crate::process::Run;
-use crate::recorder::read_observation;
-use crate::redis::Loop;
+use crate::recorder::{Recorder, read_observation};
+use crate::redis::{Host, Loop};
 
 /// What begins each line for the host.
 pub(crate) const MARK: &str = "seccast-vm: ";
 
 /// The programs of `tests/workloads` that are recorded; they lie in [`PROGRAMS`].
 pub(crate) const WORKLOADS: &[&str] = &["x86_64", "int80", "fork", "threads"];
+/// The one that runs until it is told to end, beside them.
+pub(crate) const SLEEPER: &str = "sleeper";
 pub(crate) const PROGRAMS: &str = "/workloads";
 pub(crate) const SECCAST: &str = "/usr/bin/seccast";
 
@@ -37,16 +45,29 @@ pub(crate) fn run() -> Result<()> {
         step(name, || exact(name, folder.path()));
     }
     let scope = Scope::new("vm")?;
+    step("crun-command", || crun_command(&scope, folder.path()));
+    step("crun-name", || crun_by_name(&scope, folder.path()));
+    let host = Host::Runc(&scope);
+    redis(
+        folder.path(),
+        host,
+        ["record-redis", "generate", "enforce-redis"],
+    );
+    rootless::run(folder.path());
+    Ok(())
+}
+
+/// The closed loop, three steps.
+fn redis(folder: &Path, host: Host<'_>, [record, generate, enforce]: [&str; 3]) {
     let redis = Loop {
         seccast: Path::new(SECCAST),
-        folder: folder.path(),
-        scope: &scope,
+        folder,
+        host,
         requests: REQUESTS,
     };
-    step("record-redis", || redis.record().map(drop));
-    step("generate", || redis.generate().map(drop));
-    step("enforce-redis", || enforced(&redis));
-    Ok(())
+    step(record, || redis.record().map(drop));
+    step(generate, || redis.generate().map(drop));
+    step(enforce, || enforced(&redis));
 }
 
 /// The profile is in force, and it denies redis nothing.
@@ -71,10 +92,13 @@ fn enforced(redis: &Loop<'_>) -> Result<()> {
 
 /// The names of the steps, for the host to count.
 pub(crate) fn steps() -> Vec<&'static str> {
+    let runc = ["record-redis", "generate", "enforce-redis"];
     [
         &["cgroup2", "doctor"],
         WORKLOADS,
-        &["record-redis", "generate", "enforce-redis"],
+        &["crun-command", "crun-name"],
+        &runc,
+        rootless::STEPS,
     ]
     .concat()
 }
@@ -111,43 +135,136 @@ fn cgroup2() -> Result<()> {
 
 /// A program whose calls are known is recorded as exactly these.
 fn exact(name: &str, folder: &Path) -> Result<()> {
+    let program = Path::new(PROGRAMS).join(name);
+    let observation = record_command(name, &Run::new(program), folder)?;
+    only(&observation, name)?;
+    // The execve that starts the program is the one call that it does not make itself.
+    let execve = [(Arch::X86_64, "execve")].into();
+    same_calls(&observation, Phase::Runtime, &execve)
+}
+
+/// The container that `crun run` starts is recorded, not crun.
+fn crun_command(scope: &Scope, folder: &Path) -> Result<()> {
+    let (name, bundle) = ("crun-command", tempfile::tempdir()?);
+    contained("x86_64", folder)?
+        .cgroups_path(scope.child(name))
+        .write(name, bundle.path())?;
+    let crun = Run::new("crun").args(["run", "-b"]).arg(bundle.path());
+    let observation = record_command(name, &crun.arg(name), folder)?;
+    of_crun(&observation, &scope.child(name))
+}
+
+/// A container of crun is waited for by its name.
+fn crun_by_name(scope: &Scope, folder: &Path) -> Result<()> {
+    let name = "crun-name";
+    let bundle = contained("x86_64", folder)?.cgroups_path(scope.child(name));
+    let observation = record(&["--wait=60s", "--container", name], folder, || {
+        let mut container = Container::new(name, &bundle, &Runtime::at("/usr/bin/crun"))?;
+        let status = container.run(Duration::from_secs(60))?;
+        ensure!(status.success(), "{status}\n{}", container.log());
+        Ok(())
+    })?;
+    of_crun(&observation, &scope.child(name))
+}
+
+fn of_crun(observation: &Observation, cgroup: &str) -> Result<()> {
+    let target = &observation.target;
+    ensure!(
+        target.runtime.as_deref() == Some("crun")
+            && target.cgroup_path.as_deref() == Some(cgroup)
+            && observation.started_late_ns.is_none(),
+        "not the container of crun in {cgroup} from its start: {target:?}"
+    );
+    only(observation, "x86_64")
+}
+
+/// A container of one of the workloads, with the sleeper beside it.
+fn contained(program: &str, folder: &Path) -> Result<Bundle> {
+    // The folder's name is the image's.
+    let root = folder.join("workloads-1");
+    if !root.exists() {
+        let programs = Path::new(PROGRAMS);
+        fs::create_dir(&root).with_context(|| format!("failed to make {}", root.display()))?;
+        rootfs::with_program(&root, &programs.join("x86_64"))?;
+        for name in WORKLOADS.iter().chain([&SLEEPER]) {
+            fs::copy(programs.join(name), root.join(name))
+                .with_context(|| format!("failed to copy {name}"))?;
+        }
+    }
+    Ok(Bundle::new(root, [format!("/{program}")]))
+}
+
+/// `seccast record -- COMMAND`.
+fn record_command(name: &str, command: &Run, folder: &Path) -> Result<Observation> {
     let file = folder.join(format!("{name}.json"));
     let record = seccast()
         .args(["record", "-o"])
         .arg(folder.join(format!("{name}.profile.json")))
         .arg("--observation")
-        .arg(&file);
+        .arg(&file)
+        .arg("--");
     record
-        .arg("--")
-        .arg(Path::new(PROGRAMS).join(name))
+        .command(command)
         .limit(Duration::from_secs(60))
         .quiet()?;
-    let observation = read_observation(&file)?;
-    ensure!(
-        observation.losses.is_empty(),
-        "losses: {:?}",
-        observation.losses
-    );
+    complete(&file)
+}
 
-    let recorded: BTreeSet<(Arch, String)> = observation
-        .calls
-        .iter()
-        .flat_map(|((arch, _), calls)| calls.keys().map(|call| (*arch, call.clone())))
-        .collect();
-    // The execve that starts the program is the one call that it does not make itself.
-    let started = (Arch::X86_64, "execve".to_owned());
-    let truth: BTreeSet<(Arch, String)> = seccast_workloads::program(name)
-        .calls
-        .iter()
-        .map(|call| (call.arch, call.name.to_owned()))
-        .chain([started])
+/// Records with these options what `run` does once the recorder is armed.
+fn record(
+    options: &[&str],
+    folder: &Path,
+    run: impl FnOnce() -> Result<()>,
+) -> Result<Observation> {
+    let file = folder.join("recorded.json");
+    let mut command = Command::new(SECCAST);
+    command
+        .arg("record")
+        .args(options)
+        .arg("--observation")
+        .arg(&file);
+    let recorder = Recorder::start(&mut command)?;
+    run()?;
+    recorder.finish()?;
+    complete(&file)
+}
+
+/// An observation that has lost nothing.
+fn complete(file: &Path) -> Result<Observation> {
+    let observation = read_observation(file)?;
+    let losses = &observation.losses;
+    ensure!(losses.is_empty(), "losses: {losses:?}");
+    Ok(observation)
+}
+
+/// The application made the calls of this program, and no others.
+fn only(observation: &Observation, program: &str) -> Result<()> {
+    let calls = seccast_workloads::program(program).calls.iter();
+    let truth = calls.map(|call| (call.arch, call.name)).collect();
+    for phase in [Phase::Hook, Phase::Exec, Phase::Entered] {
+        same_calls(observation, phase, &BTreeSet::new())?;
+    }
+    same_calls(observation, Phase::App, &truth)
+}
+
+fn same_calls(
+    observation: &Observation,
+    phase: Phase,
+    truth: &BTreeSet<(Arch, &str)>,
+) -> Result<()> {
+    let of_phase = observation.calls.iter().filter(|((_, of), _)| *of == phase);
+    let recorded: BTreeSet<_> = of_phase
+        .flat_map(|((arch, _), calls)| calls.keys().map(|call| (*arch, call.as_str())))
         .collect();
     let (missing, extra): (Vec<_>, Vec<_>) = (
         truth.difference(&recorded).collect(),
-        recorded.difference(&truth).collect(),
+        recorded.difference(truth).collect(),
     );
     if !missing.is_empty() || !extra.is_empty() {
-        bail!("called but not recorded: {missing:?}; recorded but not called: {extra:?}");
+        bail!(
+            "{}: called but not recorded: {missing:?}; recorded but not called: {extra:?}",
+            phase.name()
+        );
     }
     Ok(())
 }

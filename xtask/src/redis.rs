@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use seccast_model::Observation;
 use seccast_rig::cgroup::Scope;
-use seccast_rig::{Container, Runtime, load};
+use seccast_rig::{Contained, Container, Engine, Runtime, Server, load};
 
 use crate::process::{Run, check_interrupted};
 use crate::recorder::{Recorder, read_json, read_observation};
@@ -19,10 +19,17 @@ pub(crate) struct Loop<'a> {
     pub(crate) seccast: &'a Path,
     /// The folder of its files.
     pub(crate) folder: &'a Path,
-    /// Holds the containers' cgroups.
-    pub(crate) scope: &'a Scope,
+    /// Who runs the containers.
+    pub(crate) host: Host<'a>,
     /// How many requests each test of redis-benchmark makes.
     pub(crate) requests: u32,
+}
+
+/// Who runs a container.
+pub(crate) enum Host<'a> {
+    /// runc, with the container's cgroup in this group.
+    Runc(&'a Scope),
+    Engine(&'a dyn Engine),
 }
 
 impl Loop<'_> {
@@ -43,12 +50,14 @@ impl Loop<'_> {
             .args(["generate", "--audit", "-o"])
             .arg(&audit)
             .quiet()?;
-        let mut container = self.container(name, &audit)?;
+        if let Host::Engine(engine) = self.host {
+            engine.image(&load::redis_bundle()?)?;
+        }
         let recorder = Recorder::start(
             self.record_command(name, &self.observation())
                 .arg("--wait=60s"),
         )?;
-        self.serve(&mut container, || Ok(()))?;
+        self.run(name, &audit, || Ok(()))?;
         recorder.finish()
     }
 
@@ -64,17 +73,15 @@ impl Loop<'_> {
 
     /// Starts the container again, under its profile, and puts it under the same load.
     pub(crate) fn enforce(&self) -> Result<()> {
-        let mut container = self.container("seccast-demo-enforced", &self.profile())?;
-        self.serve(&mut container, || Ok(()))
+        self.run("seccast-demo-enforced", &self.profile(), || Ok(()))
     }
 
     /// The same, recorded from before the load to the end: what the profile denies is in the observation.
     pub(crate) fn enforce_recorded(&self) -> Result<Observation> {
         let name = "seccast-demo-enforced";
         let file = self.folder.join("enforced.json");
-        let mut container = self.container(name, &self.profile())?;
         let mut recorder = None;
-        self.serve(&mut container, || {
+        self.run(name, &self.profile(), || {
             // Its start is missing, which is no matter here.
             recorder = Some(Recorder::start(
                 self.record_command(name, &file).arg("--allow-incomplete"),
@@ -85,11 +92,23 @@ impl Loop<'_> {
         read_observation(&file)
     }
 
-    /// Runs it from its start to its end; `ready` is called when it answers and before the load.
-    fn serve(&self, container: &mut Container, ready: impl FnOnce() -> Result<()>) -> Result<()> {
-        container.spawn()?;
+    /// Runs it under a profile from its start to its end; `ready` is called when it answers and before the load.
+    fn run(&self, name: &str, profile: &Path, ready: impl FnOnce() -> Result<()>) -> Result<()> {
+        let bundle = load::redis_bundle()?.seccomp(read_json(profile)?);
+        match self.host {
+            Host::Runc(scope) => {
+                let bundle = bundle.cgroups_path(scope.child(name));
+                let mut container = Container::new(name, &bundle, &Runtime::runc()?)?;
+                container.spawn()?;
+                self.serve(container, ready)
+            }
+            Host::Engine(engine) => self.serve(Contained::run(engine, name, &bundle)?, ready),
+        }
+    }
+
+    fn serve(&self, mut container: impl Server, ready: impl FnOnce() -> Result<()>) -> Result<()> {
         // Once it answers, its filter is there.
-        load::redis_ready(container).map(drop)?;
+        load::redis_ready(&mut container).map(drop)?;
         let status = format!("/proc/{}/status", container.pid()?);
         let status =
             fs::read_to_string(&status).with_context(|| format!("failed to read {status}"))?;
@@ -99,15 +118,8 @@ impl Loop<'_> {
         ensure!(filtered, "{} runs without a filter", container.name());
         check_interrupted()?;
         ready()?;
-        load::redis(container, self.requests)
+        load::redis(&mut container, self.requests)
             .with_context(|| format!("the load on {} failed", container.name()))
-    }
-
-    fn container(&self, name: &str, profile: &Path) -> Result<Container> {
-        let bundle = load::redis_bundle()?
-            .seccomp(read_json(profile)?)
-            .cgroups_path(self.scope.child(name));
-        Container::new(name, &bundle, &Runtime::runc()?)
     }
 
     fn record_command(&self, container: &str, observation: &Path) -> Command {

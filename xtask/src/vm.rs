@@ -28,6 +28,56 @@ const MODULES: &[&str] = &[
     "virtio_blk",
 ];
 
+/// What runs in the machine beside seccast: runtimes, and podman with the libraries that it, conmon and crun load.
+const PACKAGES: &[&str] = &[
+    "busybox-static",
+    "runc",
+    "libseccomp2",
+    "libc6",
+    "crun",
+    "libyajl2",
+    "libcap2",
+    "libsystemd0",
+    "libgcrypt20",
+    "libgpg-error0",
+    "liblz4-1",
+    "liblzma5",
+    "libzstd1",
+    "conmon",
+    "libglib2.0-0",
+    "libpcre2-8-0",
+    "podman",
+    "libassuan0",
+    "libgpgme11",
+    "libdevmapper1.02.1",
+    "libudev1",
+    "libselinux1",
+    "uidmap",
+    "libsubid4",
+    "libaudit1",
+    "libcap-ng0",
+    "libcrypt1",
+    "libpam0g",
+    "libbz2-1.0",
+    "libsemanage2",
+    "libsepol2",
+];
+
+/// A user who may start containers.
+const FILES: &[(&str, &str)] = &[
+    (
+        "etc/passwd",
+        "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/:/bin/sh\n",
+    ),
+    ("etc/group", "root:x:0:\nuser:x:1000:\n"),
+    ("etc/subuid", "user:100000:65536\n"),
+    ("etc/subgid", "user:100000:65536\n"),
+    (
+        "etc/containers/policy.json",
+        r#"{"default":[{"type":"insecureAcceptAnything"}]}"#,
+    ),
+];
+
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
     /// Keep the console and the images in this folder.
@@ -118,14 +168,14 @@ impl Kernel {
 
     /// The file of a module; `None` when it is built in.
     fn module(&self, name: &str) -> Option<PathBuf> {
-        let drivers = self
+        let kernel = self
             .tree
             .join("lib/modules")
             .join(&self.name)
-            .join("kernel/drivers");
-        ["virtio", "block"]
+            .join("kernel");
+        ["drivers/virtio", "drivers/block", "fs/overlayfs"]
             .into_iter()
-            .map(|folder| drivers.join(folder).join(format!("{name}.ko")))
+            .map(|folder| kernel.join(folder).join(format!("{name}.ko")))
             .find(|file| file.exists())
     }
 }
@@ -160,14 +210,11 @@ impl Machine<'_> {
             .context("failed to pack the initramfs")
     }
 
-    /// The disk: busybox, runc, seccast, the programs to record, and the cache with the root file system of redis.
+    /// The disk: busybox, runtimes, podman for a user, seccast, the programs to record, and the cache with the root file
+    /// system of redis.
     fn pack_disk(&self, seccast: &Path, guest: &Path) -> Result<()> {
         let tree = self.tree("root")?;
-        let base = rootfs::from_packages(
-            "guest",
-            &["busybox-static", "runc", "libseccomp2", "libc6"],
-            &[],
-        )?;
+        let base = rootfs::from_packages("guest", PACKAGES, FILES)?;
         copy_tree(&base, &tree)?;
         let redis = rootfs::redis()?;
         let cached = Path::new("cache/rootfs").join(
@@ -185,7 +232,10 @@ impl Machine<'_> {
         copy_tree(&redis, &tree.join(cached))?;
         copy(seccast, &inside(&tree, guest::SECCAST))?;
         copy(guest, &inside(&tree, "/usr/bin/xtask"))?;
-        for name in guest::WORKLOADS {
+        if let Some(overlay) = self.kernel.module("overlay") {
+            copy(&overlay, &tree.join("overlay.ko"))?;
+        }
+        for name in guest::WORKLOADS.iter().chain([&guest::SLEEPER]) {
             copy(
                 &seccast_workloads::path(name),
                 &inside(&tree, guest::PROGRAMS).join(name),
@@ -196,7 +246,7 @@ impl Machine<'_> {
             Run::new("mkfs.ext4").args(["-q", "-O", "^has_journal", "-E", "root_owner=0:0", "-d"]);
         make.arg(&tree)
             .arg(self.disk())
-            .arg("300M")
+            .arg("450M")
             .quiet()
             .context("failed to make the disk")
     }
