@@ -2,6 +2,7 @@
 //!
 //! A cgroup's id is the inode of its directory and what `bpf_get_current_cgroup_id` returns (4.18+).
 
+use crate::near;
 use std::{
     collections::BTreeSet,
     fs, io,
@@ -30,7 +31,7 @@ pub enum CgroupError {
         source: io::Error,
     },
     /// There is no such cgroup.
-    #[error("no cgroup {path} below {mount}{}", suggestion(.near))]
+    #[error("no cgroup {path} below {mount}{}", near::suggestion(.near))]
     Missing {
         /// As it was given.
         path: String,
@@ -57,14 +58,6 @@ pub enum CgroupError {
         /// The mount.
         mount: PathBuf,
     },
-}
-
-fn suggestion(names: &[String]) -> String {
-    if names.is_empty() {
-        String::new()
-    } else {
-        format!(" (did you mean {}?)", names.join(", "))
-    }
 }
 
 /// The cgroup2 mount of this mount namespace.
@@ -158,7 +151,7 @@ impl Hierarchy {
             .filter_map(|found| Some(found.file_name()?.to_string_lossy().into_owned()));
         let folder = parent.strip_prefix(&self.mount).unwrap_or(parent);
         let path = |name| format!("/{}", folder.join(name).display());
-        let near = crate::near::names(&name.to_string_lossy(), names);
+        let near = near::names(&name.to_string_lossy(), names);
         near.into_iter().map(path).collect()
     }
 

@@ -17,6 +17,15 @@ pub(crate) fn names(wanted: &str, known: impl IntoIterator<Item = String>) -> Ve
     scored.into_iter().map(|(_, name)| name).collect()
 }
 
+/// What an error message ends with.
+pub(crate) fn suggestion(names: &[String]) -> String {
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!(" (did you mean {}?)", names.join(", "))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -22,7 +22,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 #[non_exhaustive]
 pub enum ContainerError {
     /// Nobody knows it.
-    #[error("no container {name}: {looked}{}; with --wait it is recorded when it starts", suggestion(.near))]
+    #[error("no container {name}: {looked}{}; with --wait it is recorded when it starts", near::suggestion(.near))]
     Unknown {
         /// As it was given.
         name: String,
@@ -82,14 +82,6 @@ impl From<CgroupError> for ContainerError {
 impl From<KernelError> for ContainerError {
     fn from(error: KernelError) -> Self {
         Self::Recorder(error.into())
-    }
-}
-
-fn suggestion(names: &[String]) -> String {
-    if names.is_empty() {
-        String::new()
-    } else {
-        format!(" (did you mean {}?)", names.join(", "))
     }
 }
 
