@@ -192,6 +192,10 @@ fn allowed(
                 // Of two calls that stand in for each other, the recorded one does not owe its place to the other.
                 let derived = rule.when.is_some_and(|name| !seen.calls.contains_key(name));
                 for name in rule.add {
+                    // What a filter denied is in no profile by a detour either: the program went on without it.
+                    if seen.denied.contains_key(*name) {
+                        continue;
+                    }
                     if !(derived && seen.calls.contains_key(*name)) {
                         let origin = Origin::Closure {
                             from: rule.when,
@@ -679,6 +683,19 @@ mod tests {
             let generated = generate(&[app(1, recorded)], &policy).unwrap();
             assert_eq!(generated.profile.allowed_names(), expect, "{recorded:?}");
         }
+        // Denied and done without: not allowed as a fallback either.
+        let mut filtered = app(1, &["clone"]);
+        let tried = sightings(&["clone3"]);
+        filtered.denied.insert((Arch::X86_64, Phase::App), tried);
+        let generated = generate(std::slice::from_ref(&filtered), &policy).unwrap();
+        assert!(!names(&generated).contains(&"clone3"));
+        assert!(generated.report.denied.contains_key("clone3"));
+        let include_denied = true;
+        let generous = Policy {
+            include_denied,
+            ..policy.clone()
+        };
+        assert!(names(&generate(&[filtered], &generous).unwrap()).contains(&"clone3"));
         // 32-bit programs have calls of their own for the same.
         let i386 = generate(
             &[with(

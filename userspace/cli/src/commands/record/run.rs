@@ -305,6 +305,11 @@ impl Run {
             }
             at += 1;
         }
+        // A client that was told to end and left its container running: that is what is left of CMD.
+        let left = !all && self.interrupts > 0 && self.stopping.is_none();
+        if left && self.engine.as_ref().is_some_and(Engine::is_over) {
+            self.stop_containers(false);
+        }
         let over = match &mut self.engine {
             Some(engine) => {
                 if self.begun == 0 {
