@@ -297,7 +297,7 @@ mod root {
             &["CAP_BPF", "root"],
         );
         check(
-            &nobody(&["record", "--", "true"]),
+            &nobody(&["record", "--backend", "ebpf", "--", "true"]),
             125,
             &["CAP_BPF", "root"],
         );
