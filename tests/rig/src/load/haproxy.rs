@@ -147,7 +147,8 @@ fn reload(container: &impl Server, network: &Network) -> Result<()> {
 fn ask(socket: &Path, command: &str) -> Result<String> {
     let mut stream = UnixStream::connect(socket)
         .with_context(|| format!("cannot connect to {}", socket.display()))?;
-    stream.set_read_timeout(Some(STEP))?;
+    // A master that executes itself in this moment never answers whoever it has not accepted.
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.write_all(format!("{command}\n").as_bytes())?;
     stream.shutdown(Shutdown::Write)?;
     let mut reply = String::new();
