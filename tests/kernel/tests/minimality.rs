@@ -92,6 +92,11 @@ mod root {
         );
 
         let bundle = (app.bundle)().unwrap();
+        // Its master would start dying children for ever again.
+        let bundle = match name {
+            "postgresql" => bundle.args(&["-c", "restart_after_crash=off"]),
+            _ => bundle,
+        };
         let load = |container: &mut Container| (app.load)(container, REQUESTS);
         let scope = Scope::new(&format!("minimal-{name}")).unwrap();
         let mut witness = Witness::attach(&scope).unwrap();

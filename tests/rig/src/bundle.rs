@@ -46,6 +46,13 @@ impl Bundle {
         &self.args
     }
 
+    /// Adds words to the command.
+    #[must_use]
+    pub fn args(mut self, words: &[&str]) -> Self {
+        self.args.extend(words.iter().map(|&word| word.into()));
+        self
+    }
+
     /// Adds `NAME=VALUE` to the environment.
     #[must_use]
     pub fn env(mut self, pair: impl Into<String>) -> Self {
