@@ -11,7 +11,7 @@ use crate::{
     exit::{Exit, Failed},
     output,
 };
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use engine::Engine;
 use outputs::Outputs;
 use run::Run;
@@ -20,7 +20,7 @@ use signal_hook::{
     consts::{SIGINT, SIGTERM, SIGUSR1},
     iterator::{SignalsInfo, exfiltrator::WithOrigin},
 };
-use std::{thread, time::Instant};
+use std::time::Instant;
 use target::Watched;
 
 /// Slots while new cgroups are recorded: one for each that appears within the patience of `Waiting`.
@@ -57,21 +57,16 @@ fn record(args: RecordArgs) -> anyhow::Result<Exit> {
     }
     let by_ptrace_else = args.backend.is_none() && !args.command.is_empty();
     let waits = args.wait.is_some() || args.all.is_some() || start.is_some();
-    // An engine takes as long to answer as the kernel to verify: both at once.
-    let (recorder, engine) = thread::scope(|scope| {
-        let engine = start.map(|start| scope.spawn(|| Engine::prepare(start, &args)));
-        let recorder = Recorder::start(if waits { SLOTS_WAITING } else { SLOTS });
-        let failed = |_| Err(anyhow!("asking the engine failed by a defect of seccast"));
-        let engine = engine.map(|engine| engine.join().unwrap_or_else(failed));
-        (recorder, engine)
-    });
-    let mut recorder = match recorder {
+    let mut recorder = match Recorder::start(if waits { SLOTS_WAITING } else { SLOTS }) {
         Err(error) if by_ptrace_else => {
             return run::traced::record(args, outputs, signals, began, Some(error.into()));
         }
         recorder => recorder?,
     };
-    let engine = engine.transpose()?;
+    // Only now: where nothing can be recorded no client of an engine is run.
+    let engine = start
+        .map(|start| Engine::prepare(start, &args))
+        .transpose()?;
     let by_ptrace_else = by_ptrace_else && engine.is_none();
     let mut watched = match Watched::arm(&args, engine, &mut recorder) {
         Err(error) if by_ptrace_else => {
