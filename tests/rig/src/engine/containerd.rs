@@ -1,6 +1,6 @@
 //! A private containerd, with ctr as its client.
 
-use super::{Daemon, Engine, Room, lines, profile_file, program, remove_all};
+use super::{Daemon, Engine, Room, end_helpers, lines, profile_file, program, remove_all};
 use crate::bundle::Bundle;
 use anyhow::{Context as _, Result, ensure};
 use seccast_model::defaults::DOCKER_CAPABILITIES;
@@ -175,5 +175,10 @@ impl Engine for Containerd {
 impl Drop for Containerd {
     fn drop(&mut self) {
         remove_all(self);
+        // A shim whose task `ctr run --rm` and we deleted at once may stay.
+        let socket = self.address();
+        end_helpers(|line| {
+            line.contains("containerd-shim") && line.contains(&*socket.to_string_lossy())
+        });
     }
 }

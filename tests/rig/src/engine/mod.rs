@@ -470,6 +470,27 @@ fn remove_all(engine: &dyn Engine) {
     }
 }
 
+/// Waits for processes whose command line is of an engine's helpers; who stays is killed.
+fn end_helpers(is: impl Fn(&str) -> bool) {
+    let living = || -> Vec<i32> {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            is(&String::from_utf8_lossy(&line))
+        })
+        .collect()
+    };
+    let ended = process::poll("helpers to end", Duration::from_secs(5), || {
+        Ok(living().is_empty())
+    });
+    if ended.is_err() {
+        for pid in living() {
+            let _ = process::signal(pid, libc::SIGKILL);
+        }
+    }
+}
+
 /// Undoes every mount on a folder or below it, the last first.
 fn unmount_below(dir: &Path) -> Result<()> {
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;

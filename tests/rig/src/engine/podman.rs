@@ -1,6 +1,8 @@
 //! A private podman.
 
-use super::{Engine, Room, docker_words, existing, inspect, lines, remove_all, running};
+use super::{
+    Engine, Room, docker_words, end_helpers, existing, inspect, lines, remove_all, running,
+};
 use crate::bundle::Bundle;
 use crate::process;
 use anyhow::Result;
@@ -107,5 +109,8 @@ pub(super) fn run_words(engine: &dyn Engine, name: &str, bundle: &Bundle) -> Res
 impl Drop for Podman {
     fn drop(&mut self) {
         remove_all(self);
+        // conmon calls podman to clean up, which mounts its storage again.
+        let room = self.room.path();
+        end_helpers(|line| line.contains(&*room.to_string_lossy()));
     }
 }
