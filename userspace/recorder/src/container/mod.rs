@@ -8,14 +8,13 @@ pub use waiting::Waiting;
 
 use crate::{
     cgroup::{Cgroup, CgroupError, Hierarchy, is_id},
-    clock,
     engine::{Client, Details, EngineError, Events, Kind},
     kernel::KernelError,
     near, proc,
     recorder::{Recorder, RecorderError, Recording},
     runtime::{line, state},
 };
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf};
 
 /// Why a container was not found.
 #[derive(Debug, thiserror::Error)]
@@ -386,10 +385,9 @@ impl Name {
             return Ok(Vec::new());
         }
         let named = self.engine.is_some();
-        let now = Duration::from_nanos(clock::unix_ns());
         self.clients()
             .iter()
-            .map(|client| Events::subscribe(client, now))
+            .map(Events::subscribe)
             .filter(|events| named || events.is_ok())
             .collect()
     }

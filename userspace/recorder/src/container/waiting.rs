@@ -125,12 +125,6 @@ impl Waiting {
         }
     }
 
-    /// The names and ids that are waited for.
-    #[must_use]
-    pub fn expected(&self) -> &[String] {
-        &self.wanted.names
-    }
-
     /// What the engines tell.
     #[must_use]
     pub fn events(&self) -> &[Events] {
@@ -441,7 +435,7 @@ impl Waiting {
         if let Some(client) = &identity.client {
             if !self.events.iter().any(|events| events.client() == client)
                 && self.many
-                && let Ok(events) = Events::subscribe(client, self.since)
+                && let Ok(events) = Events::subscribe_since(client, self.since)
             {
                 self.events.push(events);
             }

@@ -18,6 +18,8 @@ use std::{
 pub struct Client {
     kind: Kind,
     words: Vec<String>,
+    /// Where the program stands in them: `sudo` and its options may be in front.
+    program: usize,
     user: Option<User>,
 }
 
@@ -125,6 +127,7 @@ impl Client {
         Self {
             kind,
             words,
+            program: 0,
             user: None,
         }
     }
@@ -180,9 +183,8 @@ impl Client {
     /// What stands in front of it, such as `sudo`.
     #[must_use]
     pub(super) fn through(mut self, front: Vec<String>) -> Self {
-        if !self.words.starts_with(&front) {
-            self.words.splice(0..0, front);
-        }
+        self.program += front.len();
+        self.words.splice(0..0, front);
         self
     }
 
@@ -216,7 +218,12 @@ impl Client {
     /// The value of one of its own options.
     #[must_use]
     pub fn option(&self, names: &[&str]) -> Option<&str> {
-        line::option(&self.words, names)
+        line::option(self.own_options(), names)
+    }
+
+    /// The program's own options, without what stands in front of it.
+    fn own_options(&self) -> &[String] {
+        &self.words[self.words.len().min(self.program + 1)..]
     }
 
     /// The namespace of containerd that it speaks to.
@@ -458,13 +465,13 @@ impl Client {
     pub fn is_remote(&self) -> bool {
         let remote = ["--remote", "-r", "--url", "--connection", "-c"];
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        self.words
+        self.own_options()
             .iter()
             .any(|word| remote.contains(&word.split('=').next().unwrap_or_default()))
             || self
                 .words
-                .iter()
-                .any(|word| word.ends_with("podman-remote"))
+                .get(self.program)
+                .is_some_and(|program| program.ends_with("podman-remote"))
             || set("CONTAINER_HOST")
             || set("CONTAINER_CONNECTION")
     }

@@ -92,18 +92,13 @@ const SWITCHES: &[&str] = &[
     "--running",
     // ctr
     "--allow-new-privs",
-    "--apparmor-default-profile",
     "--cni",
-    "--cwd-required",
-    "--fifo",
     "--isolated",
-    "--log-uri-required",
     "--net-host",
     "--no-pivot",
     "--null-io",
     "--runc-systemd-cgroup",
     "--seccomp",
-    "--with-ns-required",
     // runc, crun
     "--keep",
     "--no-new-keyring",
@@ -143,7 +138,6 @@ const GLOBAL_SWITCHES: &[&str] = &[
     "--syslog",
     "--transient-store",
     "--systemd-cgroup",
-    "--rootless",
     "--all-resources",
     "--compatibility",
     "--dry-run",
@@ -152,7 +146,6 @@ const GLOBAL_SWITCHES: &[&str] = &[
     "-h",
     "--version",
     "-v",
-    "--debug-full",
     "--insecure-registry",
     "--experimental",
 ];
@@ -220,7 +213,7 @@ impl Start {
         let client = if composes {
             Client::named(kind)
         } else {
-            Client::new(kind, words[..globals].to_vec())
+            Client::new(kind, words[program..globals].to_vec())
         };
         Some(Self {
             client: client.through(words[..program].to_vec()),
@@ -570,6 +563,15 @@ mod tests {
         assert_eq!(id("ctr run --config f c1").as_deref(), Some("c1"));
         assert_eq!(id("runc run -b /b c1").as_deref(), Some("c1"));
         assert_eq!(id("docker run --name c1 img"), None);
+        assert_eq!(
+            id("ctr run --apparmor-default-profile p img c1").as_deref(),
+            Some("c1")
+        );
+        assert_eq!(id("runc --rootless true run c1").as_deref(), Some("c1"));
+        // What stands in front has options of its own.
+        let client = |line: &str| parse(line).expect("a start").client;
+        assert_eq!(client("sudo -n ctr run img c1").option(&["-n"]), None);
+        assert!(!client("sudo -r podman start c1").is_remote());
     }
 
     #[test]

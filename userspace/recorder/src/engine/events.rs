@@ -1,6 +1,7 @@
 //! What engines tell of containers that come: a name or an image of one that is gone already is known from here.
 
 use super::{Client, Details, EngineError, Kind};
+use crate::clock;
 use serde::Deserialize;
 use std::{
     collections::HashMap,
@@ -62,12 +63,20 @@ struct Created {
 }
 
 impl Events {
+    /// Subscribes to what comes from now on.
+    ///
+    /// # Errors
+    /// As [`Events::subscribe_since`].
+    pub fn subscribe(client: &Client) -> Result<Self, EngineError> {
+        Self::subscribe_since(client, Duration::from_nanos(clock::unix_ns()))
+    }
+
     /// Subscribes. Events since `since` (after the epoch) are told, also those of before the engine heard of us, where it
     /// keeps them (docker, podman); containerd does not.
     ///
     /// # Errors
     /// When the client cannot be run.
-    pub fn subscribe(client: &Client, since: Duration) -> Result<Self, EngineError> {
+    pub fn subscribe_since(client: &Client, since: Duration) -> Result<Self, EngineError> {
         let since = since.as_secs().to_string();
         let words: Vec<&str> = match client.kind() {
             Kind::Docker => vec![

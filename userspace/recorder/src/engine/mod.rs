@@ -31,9 +31,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The engines, without the bare runtimes.
-    pub const ENGINES: [Self; 3] = [Self::Docker, Self::Podman, Self::Containerd];
-
     /// The name used in observations and messages.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -1,7 +1,7 @@
 //! `record -- docker compose up`: a file beside the user's own puts each service into audit mode and marks it.
 
+use super::engine::write_audit_profile;
 use anyhow::{Context as _, bail};
-use seccast_model::audit_profile;
 use seccast_recorder::engine::{Client, command::Start};
 use serde::Deserialize;
 use serde_json::{Map, json};
@@ -60,8 +60,7 @@ pub(super) fn mark(
     if project.services.is_empty() {
         bail!("{} names no service", own.join(", "));
     }
-    let profile = work.join("audit.json");
-    fs::write(&profile, audit_profile().to_oci_json()).context("cannot write the audit profile")?;
+    let profile = write_audit_profile(work)?;
     let mut filtered = false;
     let mut services = Map::new();
     for (name, service) in &project.services {

@@ -9,7 +9,7 @@ use crate::{
 use anyhow::{Context as _, bail};
 use seccast_model::audit_profile;
 use seccast_recorder::{
-    Recorder, Recording,
+    Recorder, Recording, clock,
     command::{CommandError, Running, User},
     container::{Name, Waiting, Wanted},
     engine::{
@@ -24,7 +24,7 @@ use std::{
     os::unix::fs::chown,
     path::{Path, PathBuf},
     process::ExitStatus,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
@@ -146,10 +146,7 @@ impl Engine {
         let events = if kind.is_runtime() {
             Vec::new()
         } else {
-            let now = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default();
-            vec![Events::subscribe(&self.client, now)?]
+            vec![Events::subscribe(&self.client)?]
         };
         Ok(Waiting::arm(
             recorder,
@@ -314,7 +311,7 @@ fn prepare_ids(
     };
     match (start.verb, kind) {
         (Verb::Compose, _) if start.makes_services() => {
-            let mark = format!("{}-{}", std::process::id(), unix_now().as_nanos());
+            let mark = format!("{}-{}", std::process::id(), clock::unix_ns());
             if compose::mark(start, client, work, &mark, keep)? {
                 audited("by a compose file beside the project's");
             }
@@ -362,9 +359,7 @@ fn prepare_ids(
         }
         (Verb::Run, _) => {
             if !keep {
-                let profile = work.join("audit.json");
-                fs::write(&profile, audit_profile().to_oci_json())
-                    .context("cannot write the audit profile")?;
+                let profile = write_audit_profile(work)?;
                 let option = format!("seccomp={}", profile.display());
                 start.add(&["--security-opt", &option]);
                 audited(&format!("--security-opt {option}"));
@@ -433,10 +428,11 @@ fn known_ids(start: &Start, client: &Client) -> anyhow::Result<Ids> {
     Ok(Ids::Known(names.iter().map(id).collect::<Result<_, _>>()?))
 }
 
-fn unix_now() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
+/// The audit profile, where an engine's client reads it.
+pub(super) fn write_audit_profile(work: &Path) -> anyhow::Result<PathBuf> {
+    let profile = work.join("audit.json");
+    fs::write(&profile, audit_profile().to_oci_json()).context("cannot write the audit profile")?;
+    Ok(profile)
 }
 
 /// A copy of a bundle's config.json with the audit profile in place of its filter; `None` where it has none. The bundle is

@@ -16,10 +16,7 @@ use seccast_recorder::{
     engine::{Client, EngineError, Events, Kind},
     proc,
 };
-use std::{
-    path::Path,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::path::Path;
 
 /// What is recorded, or waited for.
 #[derive(Default)]
@@ -185,12 +182,9 @@ fn client(args: &RecordArgs) -> Result<Option<Client>, EngineError> {
 
 /// The engines whose events tell names and images: the one that was named, and those in use.
 fn every_engine(named: Option<Client>) -> Result<Vec<Events>, EngineError> {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
     let mut events = Vec::new();
     if let Some(client) = named.as_ref().filter(|client| !client.kind().is_runtime()) {
-        events.push(Events::subscribe(client, now)?);
+        events.push(Events::subscribe(client)?);
     }
     let kind = named.as_ref().map(Client::kind);
     let mut others = Client::in_use();
@@ -199,7 +193,7 @@ fn every_engine(named: Option<Client>) -> Result<Vec<Events>, EngineError> {
     }
     for client in others.iter().filter(|client| Some(client.kind()) != kind) {
         // An engine that does not answer starts nothing.
-        events.extend(Events::subscribe(client, now));
+        events.extend(Events::subscribe(client));
     }
     Ok(events)
 }
