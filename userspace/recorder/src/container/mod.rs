@@ -380,7 +380,7 @@ impl Name {
     ///
     /// # Errors
     /// When the engine that was named has no client here.
-    pub fn events(&self) -> Result<Vec<Events>, EngineError> {
+    fn events(&self) -> Result<Vec<Events>, EngineError> {
         if self.root.is_some() || is_id(&self.name) {
             return Ok(Vec::new());
         }

@@ -11,7 +11,7 @@ use crate::{
 };
 use anyhow::{Context as _, bail};
 use seccast_model::{Observation, observation::EnteredProcess};
-use seccast_recorder::{engine::command::Start, proc};
+use seccast_recorder::{cgroup::is_id, engine::command::Start, proc};
 use std::{
     collections::BTreeSet,
     fs,
@@ -88,7 +88,8 @@ impl Outputs {
             Self::Folder { path, names } => {
                 let target = &observation.target;
                 let id = target.container_id.as_deref().unwrap_or_default();
-                let short = if id.len() == 64 { &id[..12] } else { id };
+                // A name of 64 bytes need not be an id, nor be cut anywhere.
+                let short = if is_id(id) { &id[..12] } else { id };
                 let name = safe(target.container_name.as_deref().unwrap_or(short));
                 // Two containers of one name, or the same one started twice.
                 let mut unique = name.clone();

@@ -491,7 +491,7 @@ impl Run {
             }
             written => written?,
         };
-        if exit != Exit::Done {
+        if exit.code() > self.worst.code() {
             self.worst = exit;
         }
         if let (Some(waiting), true) = (&mut self.waiting, folder) {
