@@ -16,6 +16,10 @@ mod root {
     use std::time::Duration;
     use tempfile::TempDir;
 
+    /// A recording that may not fall back.
+    #[rustfmt::skip]
+    const FORCED: [&str; 7] = ["record", "--backend", "ebpf", "-o", "f.json", "--", "/plain"];
+
     const PATIENCE: Duration = Duration::from_secs(60);
 
     /// A user without a name, a folder of its own with seccast and workloads, and a cgroup of its own.
@@ -155,16 +159,7 @@ mod root {
                 "{text}"
             );
             let said = format!("CAP_{missing} is missing");
-            let forced = [
-                "record",
-                "--backend",
-                "ebpf",
-                "-o",
-                "f.json",
-                "--",
-                "/plain",
-            ];
-            let (code, text) = user.run(capabilities, &forced);
+            let (code, text) = user.run(capabilities, &FORCED);
             assert_eq!(code, Some(125), "{text}");
             assert!(
                 text.contains(&said) && !user.file("f.json").exists(),
@@ -188,16 +183,7 @@ mod root {
             let procs = cgroup.join("cgroup.procs");
             let said = format!("cannot write {}", procs.display());
             assert!(text.contains(&said), "{text}");
-            let forced = [
-                "record",
-                "--backend",
-                "ebpf",
-                "-o",
-                "f.json",
-                "--",
-                "/plain",
-            ];
-            let (code, text) = user.run_in(&cgroup, BOTH, &forced);
+            let (code, text) = user.run_in(&cgroup, BOTH, &FORCED);
             assert_eq!(code, Some(125), "{text}");
             assert!(
                 text.contains(&said) && !user.file("f.json").exists(),

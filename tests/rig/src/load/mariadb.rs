@@ -1,7 +1,7 @@
 //! mariadb: tables of every engine, sorts on disk, files, locks, events, plugins, killed connections, mariadb-slap, FLUSH,
 //! SIGHUP, SIGTERM.
 
-use super::{Clients, Network, STEP, Server, stop};
+use super::{Clients, Network, STEP, Server, answered, stop};
 use crate::process;
 use crate::{Bundle, rootfs};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -119,15 +119,7 @@ fn statements(container: &impl Server, clients: &Clients) -> Result<()> {
         .collect();
     fs::write(data.join("load.sql"), script)?;
     let answers = ask(clients, "source /data/load.sql")? + "\n";
-    let mut answers = answers.split("--\n");
-    for (sql, expected) in STATEMENTS {
-        let answer = answers.next().unwrap_or_default().trim_end();
-        ensure!(
-            answer == *expected,
-            "{sql}: expected {expected:?}, got {answer:?}"
-        );
-    }
-    Ok(())
+    answered(STATEMENTS, &answers)
 }
 
 /// Statements and connections that are ended.

@@ -99,6 +99,19 @@ pub const APPS: [App; 6] = [
     },
 ];
 
+/// Checks the answers to statements; each ends with a line of two dashes.
+fn answered(statements: &[(&str, &str)], answers: &str) -> Result<()> {
+    let mut answers = answers.split("--\n");
+    for (sql, expected) in statements {
+        let answer = answers.next().unwrap_or_default().trim_end();
+        ensure!(
+            answer == *expected,
+            "{sql}: expected {expected:?}, got {answer:?}"
+        );
+    }
+    Ok(())
+}
+
 /// Longest time for one step, on a busy machine too.
 const STEP: Duration = Duration::from_secs(60);
 

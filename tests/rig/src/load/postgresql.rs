@@ -1,7 +1,7 @@
 //! postgresql: queries of many kinds, parallel and compiled ones, files, notifications, cancelled and ended backends, a base
 //! backup, pgbench, VACUUM, CHECKPOINT, SIGHUP, a smart shutdown that a fast one hurries.
 
-use super::{Clients, Network, STEP, Server, stop};
+use super::{Clients, Network, STEP, Server, answered, stop};
 use crate::process;
 use crate::{Bundle, rootfs};
 use anyhow::{Context as _, Result, ensure};
@@ -143,15 +143,7 @@ fn statements(container: &impl Server, clients: &Clients) -> Result<()> {
     let answers = clients
         .run(&psql(&["-d", LOCAL, "-f", "/data/load.sql"]))?
         .stdout;
-    let mut answers = answers.split("--\n");
-    for (sql, expected) in STATEMENTS {
-        let answer = answers.next().unwrap_or_default().trim_end();
-        ensure!(
-            answer == *expected,
-            "{sql}: expected {expected:?}, got {answer:?}"
-        );
-    }
-    Ok(())
+    answered(STATEMENTS, &answers)
 }
 
 /// Statements that are interrupted, and a message to whoever listens.
