@@ -18,7 +18,7 @@ mod root {
     use seccast_model::policy::Runtime;
     use seccast_rig::cgroup::Scope;
     use seccast_rig::load::App;
-    use seccast_rig::{Container, Testimony, Witness};
+    use seccast_rig::{BusyLoops, Container, Testimony, Witness};
     use serde_json::Value;
     use std::collections::{BTreeMap, BTreeSet};
     use std::time::Instant;
@@ -118,7 +118,12 @@ mod root {
         println!("{:<20} {:>6}  who died", "name", "tries");
         let all = own.len();
         let mut survivors = Vec::new();
+        let mut busy = None;
         for n in 1..=TRIES_BY_CHANCE {
+            // What is left has to do with chance, and the recordings that had it were made on a busy machine.
+            if n > TRIES {
+                busy.get_or_insert_with(|| BusyLoops::start(2));
+            }
             let names: Vec<(String, bool)> = own.clone().into_iter().collect();
             for some in names.chunks(SIDE_BY_SIDE) {
                 let results: Vec<_> = std::thread::scope(|threads| {
