@@ -3,12 +3,16 @@
 //! Field rules: <https://github.com/opencontainers/runtime-spec/blob/v1.3.0/config-linux.md#seccomp>. Only the plain OCI
 //! form is ever written, since it is the one that runc, crun, docker, podman, CRI-O and containerd all read alike.
 
+mod decide;
+mod effect;
 mod oci;
 
 use crate::arch::Arch;
 use std::collections::BTreeSet;
 use std::fmt;
 
+pub use decide::{Call, decide};
+pub use effect::Effect;
 pub use oci::{ParseError, Reason};
 
 /// `ENOSYS`: what a denied call returns in a generated profile, so that C libraries fall back to older calls.
@@ -106,7 +110,7 @@ impl Op {
     }
 }
 
-/// What a filter does with a call: `seccomp(2)`.
+/// What a filter does with a call: `seccomp(2)`. The order is the kernel's precedence, the strictest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
     /// Ends the process with SIGSYS.
@@ -117,10 +121,10 @@ pub enum Action {
     Trap,
     /// Fails the call with this errno.
     Errno(u16),
-    /// Asks the tracer, with this message.
-    Trace(u16),
     /// Asks the listener.
     Notify,
+    /// Asks the tracer, with this message.
+    Trace(u16),
     /// Allows, and writes an audit record.
     Log,
     /// Allows.
