@@ -8,6 +8,8 @@
 mod args;
 mod commands;
 mod exit;
+#[allow(dead_code, reason = "used by the commands that follow")]
+mod input;
 mod output;
 
 use clap::Parser as _;

@@ -1,7 +1,9 @@
 //! Untrusted JSON: bounded before anything is built, and errors that name the field.
 
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// No file that is read here is larger: a recording of every call in every phase by every ABI has about 2 MiB.
 pub(crate) const MAX_BYTES: usize = 64 << 20;
@@ -48,12 +50,48 @@ pub(crate) fn typed<T: DeserializeOwned>(value: Value) -> Result<T, (String, Str
     })
 }
 
+/// Line and column, from 1, of the value that an error names by its path, like `syscalls[3].action`; of the innermost value around it
+/// where it is not there. `None` for what is no JSON.
+#[must_use]
+pub fn position(bytes: &[u8], field: &str) -> Option<(usize, usize)> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let mut at: &RawValue = serde_json::from_str(text).ok()?;
+    let mut rest = field.trim_matches('.');
+    while let Some((inner, after)) = step(at, rest) {
+        (at, rest) = (inner, after);
+    }
+    // A raw value is a part of the text that it was read from.
+    let start = (at.get().as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
+    let before = text.get(..start)?;
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    Some((before.matches('\n').count() + 1, line.chars().count() + 1))
+}
+
+/// The value that the first part of a path leads to, and the rest of the path. Keys may hold dots themselves.
+fn step<'a, 'b>(value: &'a RawValue, path: &'b str) -> Option<(&'a RawValue, &'b str)> {
+    if let Some(indexed) = path.strip_prefix('[') {
+        let (index, rest) = indexed.split_once(']')?;
+        let items: Vec<&RawValue> = serde_json::from_str(value.get()).ok()?;
+        let item = *items.get(index.parse::<usize>().ok()?)?;
+        return Some((item, rest.trim_start_matches('.')));
+    }
+    let fields: BTreeMap<String, &RawValue> = serde_json::from_str(value.get()).ok()?;
+    let leads = |key: &&String| {
+        let rest = path.strip_prefix(key.as_str());
+        !path.is_empty() && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    let key = fields.keys().filter(leads).max_by_key(|key| key.len())?;
+    Some((*fields.get(key)?, path[key.len()..].trim_start_matches('.')))
+}
+
 /// What a document seems to be, for errors about files that were mixed up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
     /// An observation, whatever its version.
     Observation,
+    /// Observations that were merged, whatever the version.
+    Merged,
     /// A report of `generate`.
     Report,
     /// A plain OCI profile.
@@ -84,6 +122,7 @@ impl Kind {
         if let Some(schema) = object.get("schema").and_then(Value::as_str) {
             match schema.split_once(".v").map_or(schema, |(name, _)| name) {
                 "seccast/observation" => return Self::Observation,
+                "seccast/merged" => return Self::Merged,
                 "seccast/report" => return Self::Report,
                 _ => {}
             }
@@ -108,6 +147,7 @@ impl Kind {
     pub fn noun(self) -> &'static str {
         match self {
             Self::Observation => "an observation",
+            Self::Merged => "a merged observation",
             Self::Report => "a report",
             Self::OciProfile => "a seccomp profile",
             Self::DockerProfile => "a seccomp profile in docker's dialect",
@@ -153,4 +193,34 @@ pub(crate) fn pretty<T: serde::Serialize>(value: &T) -> String {
     let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
     text.push('\n');
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::position;
+
+    #[test]
+    fn the_position_of_a_field() {
+        let text = "{\n  \"a\": [1, {\"b.c\": {\"d\": 2}}],\n  \"é\": \"\u{1}\", \"b\": {}\n}";
+        assert_eq!(
+            position(text.as_bytes(), "a"),
+            None,
+            "a control character in a string is no JSON"
+        );
+        let text = text.replace('\u{1}', "x");
+        let cases = [
+            ("a", (2, 8)),
+            ("a[0]", (2, 9)),
+            ("a[1].b.c.d", (2, 26)),
+            ("b", (3, 18)),
+            // Not there: what is around it.
+            ("b.missing", (3, 18)),
+            ("a[7]", (2, 8)),
+            (".", (1, 1)),
+            ("", (1, 1)),
+        ];
+        for (field, expect) in cases {
+            assert_eq!(position(text.as_bytes(), field), Some(expect), "{field}");
+        }
+    }
 }

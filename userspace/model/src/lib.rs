@@ -54,7 +54,7 @@ pub use arch::Arch;
 pub use audit::audit_profile;
 pub use diagnostic::{Diagnostic, Severity};
 pub use generate::{GenerateError, Generated, generate};
-pub use json::Kind;
+pub use json::{Kind, position};
 pub use observation::Observation;
 pub use policy::{Policy, Runtime};
 pub use profile::Profile;

@@ -3,20 +3,16 @@
 use crate::{
     args::generate::{EnteredArg, GenerateArgs, PolicyArgs, RuntimeArg},
     exit::Exit,
+    input,
     output::{
         self,
         file::{Destination, report_beside},
     },
 };
-use anyhow::Context as _;
 use seccast_model::{
     Diagnostic, Generated, Observation, Policy, Runtime, Severity, audit_profile, defaults,
     generate, observation::EnteredAs,
 };
-use std::{fs::File, io::Read as _, path::Path};
-
-/// One byte more than an observation may have: enough to be told that it is too large.
-const LIMIT: u64 = (64 << 20) + 1;
 
 /// Does it.
 pub fn run(args: &GenerateArgs) -> anyhow::Result<Exit> {
@@ -28,7 +24,7 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<Exit> {
     let mut observations = args
         .observations
         .iter()
-        .map(|path| read(path))
+        .map(|path| input::observation(path))
         .collect::<anyhow::Result<Vec<_>>>()?;
     for observation in &mut observations {
         if observation.entered_as.is_none() && observation.entered_count > 0 {
@@ -41,18 +37,6 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<Exit> {
     } else {
         Exit::Findings
     })
-}
-
-/// Reads an observation; `-` is stdin.
-fn read(path: &Path) -> anyhow::Result<Observation> {
-    let mut bytes = Vec::new();
-    let read = if path == Path::new("-") {
-        std::io::stdin().take(LIMIT).read_to_end(&mut bytes)
-    } else {
-        File::open(path).and_then(|file| file.take(LIMIT).read_to_end(&mut bytes))
-    };
-    read.with_context(|| format!("cannot read {}", path.display()))?;
-    Observation::from_json(&bytes).with_context(|| format!("cannot use {}", path.display()))
 }
 
 /// Makes and writes the profile, and beside a file its report. True if nothing may be missing.

@@ -101,6 +101,23 @@ pub enum ReadError {
     },
 }
 
+impl ReadError {
+    /// The path of the field that is wrong, where it is one field: [`crate::position`] finds it in the file.
+    #[must_use]
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::Version { .. } => Some("schema"),
+            Self::Id { .. } => Some("recording_id"),
+            Self::Arch { field, .. }
+            | Self::Phase { field, .. }
+            | Self::Word { field, .. }
+            | Self::Name { field, .. }
+            | Self::Field { field, .. } => Some(field),
+            _ => None,
+        }
+    }
+}
+
 fn advice(kind: Kind) -> &'static str {
     match kind {
         Kind::OciProfile | Kind::DockerProfile => {

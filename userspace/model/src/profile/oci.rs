@@ -206,6 +206,15 @@ impl Profile {
 }
 
 impl ParseError {
+    /// The path of the field that is wrong, where it is one field: [`crate::position`] finds it in the file.
+    #[must_use]
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::DockerDialect { field } | Self::Field { field, .. } => Some(field),
+            _ => None,
+        }
+    }
+
     pub(crate) fn shape(field: String, text: String) -> Self {
         Self::Field {
             field,

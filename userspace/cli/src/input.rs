@@ -1,0 +1,153 @@
+//! Files that commands read: what seccast wrote, and anybody's profiles.
+
+use crate::output;
+use anyhow::{Context as _, anyhow};
+use seccast_model::{
+    Arch, Kind, Observation, Profile, defaults,
+    observation::ReadError,
+    parse::moby::{Host, MobyProfile},
+    position,
+    profile::ParseError,
+};
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+};
+
+/// One byte more than any of the formats may have: enough to be told that it is too large.
+const LIMIT: u64 = (64 << 20) + 1;
+
+/// What a file holds.
+#[derive(Debug)]
+pub enum Input {
+    /// What a recording saw.
+    Observation(Box<Observation>),
+    /// A profile as a runtime gets it; one with conditions of docker or podman is resolved.
+    Profile(Box<Profile>),
+}
+
+/// What a profile with conditions is resolved for.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    /// The machine's native architecture.
+    pub arch: Arch,
+    /// The container's bounding set, as `CAP_CHOWN`.
+    pub capabilities: BTreeSet<String>,
+    /// Whether nothing is said of resolving.
+    pub quiet: bool,
+}
+
+impl Default for Reader {
+    /// This machine, with the capabilities that docker gives.
+    fn default() -> Self {
+        Self {
+            arch: seccast_recorder::native().unwrap_or(Arch::X86_64),
+            capabilities: defaults::DOCKER_CAPABILITIES.map(str::to_owned).into(),
+            quiet: false,
+        }
+    }
+}
+
+impl Reader {
+    /// Reads a file; `-` is stdin. Says for what a profile with conditions was resolved.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is nothing of this; the error names the file, the line and the field where they are known, and what
+    /// to do.
+    pub fn read(&self, path: &Path) -> anyhow::Result<Input> {
+        let bytes = bytes(path)?;
+        let kind = match Observation::from_json(&bytes) {
+            Ok(observation) => return Ok(Input::Observation(Box::new(observation))),
+            Err(ReadError::Foreign { kind }) => kind,
+            Err(error) => return Err(refuse(path, &bytes, error.field(), &error)),
+        };
+        let refuse = |error: ParseError| refuse(path, &bytes, error.field(), &error);
+        let profile = match kind {
+            Kind::OciProfile => Profile::from_oci_json(&bytes).map_err(refuse)?,
+            Kind::DockerProfile => {
+                let host = Host {
+                    arch: self.arch,
+                    capabilities: &self.capabilities,
+                    kernel: None,
+                };
+                let dialect = MobyProfile::from_json(&bytes).map_err(refuse)?;
+                // Its errors count the rules that apply, not those of the file.
+                let profile = dialect
+                    .resolve(host)
+                    .map_err(|error| self::refuse(path, &bytes, None, &error))?;
+                if !self.quiet {
+                    output::note(&format!(
+                        "{}: has conditions of docker and podman; resolved for {} with {} capabilities",
+                        path.display(),
+                        self.arch,
+                        self.capabilities.len()
+                    ));
+                }
+                profile
+            }
+            kind => {
+                return Err(anyhow!(
+                    "this is {}, neither an observation nor a seccomp profile: {}",
+                    kind.noun(),
+                    advice(kind)
+                )
+                .context(format!("cannot use {}", path.display())));
+            }
+        };
+        Ok(Input::Profile(Box::new(profile)))
+    }
+}
+
+/// Reads an observation; `-` is stdin.
+///
+/// # Errors
+/// As [`Reader::read`]; a profile is an error.
+pub fn observation(path: &Path) -> anyhow::Result<Observation> {
+    let bytes = bytes(path)?;
+    Observation::from_json(&bytes).map_err(|error| refuse(path, &bytes, error.field(), &error))
+}
+
+/// The bytes of a file, bounded; `-` is stdin.
+///
+/// # Errors
+/// Names the file, and what to do where it is something else than a readable file.
+pub fn bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = if path == Path::new("-") {
+        io::stdin().take(LIMIT).read_to_end(&mut bytes)
+    } else {
+        File::open(path).and_then(|file| file.take(LIMIT).read_to_end(&mut bytes))
+    };
+    read.with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(bytes)
+}
+
+/// The error of a file that was read, with the place where it is known.
+fn refuse(
+    path: &Path,
+    bytes: &[u8],
+    field: Option<&str>,
+    error: &(dyn std::error::Error + 'static),
+) -> anyhow::Error {
+    let place = field
+        .and_then(|field| position(bytes, field))
+        .map(|(line, column)| format!(", line {line}, column {column}"))
+        .unwrap_or_default();
+    // The source of a syntax error says where it is.
+    let source = error.source().map(|source| format!(": {source}"));
+    anyhow!("{error}{}", source.unwrap_or_default())
+        .context(format!("cannot use {}{place}", path.display()))
+}
+
+fn advice(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Report => "give the observation or the profile, not the report beside it",
+        Kind::RuntimeSpec => {
+            "its profile is the value of `linux.seccomp`; `jq .linux.seccomp` takes it out"
+        }
+        Kind::Manifest => "give the JSON that the node has as a file, without the object around it",
+        _ => "give what `seccast record --observation` wrote, or a seccomp profile in JSON",
+    }
+}
