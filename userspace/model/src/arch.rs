@@ -58,6 +58,16 @@ impl Arch {
         }
     }
 
+    /// The native ABI of the machines that run this one.
+    #[must_use]
+    pub fn native(self) -> Self {
+        match self {
+            Self::X86_64 | Self::X86 | Self::X32 => Self::X86_64,
+            Self::Aarch64 | Self::Arm => Self::Aarch64,
+            Self::Riscv64 => Self::Riscv64,
+        }
+    }
+
     /// The inverse of [`Arch::name`].
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {

@@ -1,22 +1,21 @@
 //! From observations to a profile.
 
 mod findings;
-mod inputs;
 mod seen;
 
 use crate::arch::Arch;
 use crate::base::{self, BaseError, Situation};
 use crate::closure::{CORE, Core, RULES};
 use crate::diagnostic::Diagnostic;
+use crate::merge::{MergeError, Merged};
 use crate::observation::Observation;
 use crate::policy::Policy;
 use crate::profile::{OciArch, Profile};
-use crate::report::{ArchReasons, Origin, Report, Sighted};
+use crate::report::{ArchReasons, Origin, Recording, Report, Sighted};
 use crate::syscall;
 use std::collections::{BTreeMap, BTreeSet};
 
 use findings::diagnose;
-use inputs::Inputs;
 use seen::Seen;
 
 /// The result of [`generate`].
@@ -40,6 +39,9 @@ pub enum GenerateError {
          runs while it is recorded"
     )]
     Empty,
+    /// The observations are not of what they say.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
     /// The program was built with a broken runtime base.
     #[error(transparent)]
     Base(#[from] BaseError),
@@ -48,20 +50,28 @@ pub enum GenerateError {
 /// Makes one profile of all the observations. Neither their order nor how often a recording is given matters.
 ///
 /// # Errors
-/// [`GenerateError::Empty`] when no call belongs into a profile.
+/// [`GenerateError::Empty`] when no call belongs into a profile; [`GenerateError::Merge`] when two observations have the same id and
+/// are not of one recording.
 pub fn generate(observations: &[Observation], policy: &Policy) -> Result<Generated, GenerateError> {
-    let inputs = Inputs::new(observations);
-    let seen = Seen::new(&inputs, policy);
+    from_merged(&Merged::new(observations)?, policy)
+}
+
+/// Makes one profile of recordings that are joined.
+///
+/// # Errors
+/// [`GenerateError::Empty`] when no call belongs into a profile.
+pub fn from_merged(merged: &Merged, policy: &Policy) -> Result<Generated, GenerateError> {
+    let seen = Seen::new(merged, policy);
     if seen.calls.is_empty() {
         return Err(GenerateError::Empty);
     }
-    let architectures = architectures(&inputs, &seen);
-    let syscalls = allowed(&inputs, &seen, &architectures, policy)?;
+    let architectures = architectures(merged, &seen);
+    let syscalls = allowed(merged, &seen, &architectures, policy)?;
     let no_new_privs_saves = if policy.no_new_privs {
         BTreeSet::new()
     } else {
         let with = allowed(
-            &inputs,
+            merged,
             &seen,
             &architectures,
             &Policy {
@@ -85,9 +95,9 @@ pub fn generate(observations: &[Observation], policy: &Policy) -> Result<Generat
             .collect(),
     );
     let mut report = Report {
-        incomplete: inputs.incomplete(),
+        incomplete: merged.incomplete(),
         policy: policy.clone(),
-        recordings: inputs.recordings(),
+        recordings: merged.recordings.values().map(Recording::from).collect(),
         architectures,
         syscalls,
         unknown: seen.unknown,
@@ -96,7 +106,7 @@ pub fn generate(observations: &[Observation], policy: &Policy) -> Result<Generat
         comparison: None,
         diagnostics: Vec::new(),
     };
-    report.diagnostics = diagnose(&inputs, &report);
+    report.diagnostics = diagnose(merged, &report);
     Ok(Generated {
         profile,
         diagnostics: report.diagnostics.clone(),
@@ -105,10 +115,10 @@ pub fn generate(observations: &[Observation], policy: &Policy) -> Result<Generat
 }
 
 /// Those of the machines, and those that calls were made by: calls by any other kill, even where everything else is allowed.
-fn architectures(inputs: &Inputs<'_>, seen: &Seen) -> BTreeMap<Arch, ArchReasons> {
+fn architectures(merged: &Merged, seen: &Seen) -> BTreeMap<Arch, ArchReasons> {
     let mut reasons: BTreeMap<Arch, ArchReasons> = BTreeMap::new();
-    for state in inputs.states() {
-        reasons.entry(state.machine.arch).or_default().native = true;
+    for recording in merged.recordings.values() {
+        reasons.entry(recording.machine.arch).or_default().native = true;
     }
     for parts in seen.calls.values() {
         for arch in parts.keys().map(|(arch, _)| *arch).collect::<BTreeSet<_>>() {
@@ -123,7 +133,7 @@ fn architectures(inputs: &Inputs<'_>, seen: &Seen) -> BTreeMap<Arch, ArchReasons
 
 /// Every name with its origins: recorded ones first, then core, base and closure.
 fn allowed(
-    inputs: &Inputs<'_>,
+    merged: &Merged,
     seen: &Seen,
     architectures: &BTreeMap<Arch, ArchReasons>,
     policy: &Policy,
@@ -162,7 +172,10 @@ fn allowed(
     if policy.base {
         let situation = Situation {
             no_new_privs: policy.no_new_privs,
-            start_container_hooks: inputs.states().any(|state| state.start_container_hooks),
+            start_container_hooks: merged
+                .recordings
+                .values()
+                .any(|one| one.start_container_hooks),
             exec: policy.include_exec,
             aarch64: architectures.contains_key(&Arch::Aarch64),
         };
@@ -806,7 +819,7 @@ mod tests {
         };
         let generated = generate(&[late, app(2, &["write"])], &bare()).unwrap();
         assert!(generated.report.is_complete());
-        assert_eq!(codes(&generated), ["SC0013"]);
+        assert_eq!(codes(&generated), ["SC0013", "SC0016"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod wire;
 use crate::arch::Arch;
 use crate::defaults::ResolvedDefault;
 use crate::diagnostic::Diagnostic;
-use crate::observation::{Backend, Caller, Machine, Phase, Target};
+use crate::observation::{Backend, Caller, Machine, Observation, Phase, Target};
 use crate::policy::{Policy, Runtime};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -52,6 +52,20 @@ pub struct Recording {
     pub started_ns: u64,
     /// Its end.
     pub ended_ns: u64,
+}
+
+impl From<&Observation> for Recording {
+    fn from(one: &Observation) -> Self {
+        Self {
+            id: one.recording_id.clone(),
+            tool_version: one.tool_version.clone(),
+            backend: one.backend,
+            target: one.target.clone(),
+            machine: one.machine.clone(),
+            started_ns: one.started_ns,
+            ended_ns: one.ended_ns,
+        }
+    }
 }
 
 /// Why an architecture is listed; at least one holds.

@@ -1,14 +1,13 @@
-//! What the data itself gives reason to say. Codes are never reused: the next new one is SC0015.
+//! What the data itself gives reason to say. Codes are never reused: the next new one is SC0017.
 
-use super::inputs::Inputs;
 use crate::arch::Arch;
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::observation::Observation;
+use crate::merge::Merged;
 use crate::report::{Incomplete, Origin, Report};
 use crate::syscall;
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(super) fn diagnose(inputs: &Inputs<'_>, report: &Report) -> Vec<Diagnostic> {
+pub(super) fn diagnose(merged: &Merged, report: &Report) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
     let mut find = |code, severity, message: String, advice: Option<&str>| {
         findings.push(Diagnostic {
@@ -18,7 +17,8 @@ pub(super) fn diagnose(inputs: &Inputs<'_>, report: &Report) -> Vec<Diagnostic> 
             advice: advice.map(str::to_owned),
         });
     };
-    let recordings = report.recordings.len();
+    let of = merged.recordings.len();
+    let recordings = || merged.recordings.values();
 
     if !report.unknown.is_empty() {
         let numbers: Vec<String> = report
@@ -99,14 +99,13 @@ pub(super) fn diagnose(inputs: &Inputs<'_>, report: &Report) -> Vec<Diagnostic> 
         }
     }
 
-    let filtered: Vec<&Observation> = inputs.last().filter(|last| last.filtered).collect();
-    if !filtered.is_empty() {
+    let filtered = recordings().filter(|one| one.filtered).count();
+    if filtered > 0 {
         find(
             "SC0004",
             Severity::Warning,
             format!(
-                "{} of {recordings} recordings ran under a filter: what it denied, and what would have followed, was not recorded",
-                filtered.len()
+                "{filtered} of {of} recordings ran under a filter: what it denied, and what would have followed, was not recorded"
             ),
             Some(
                 "record with the audit profile (`generate --audit`), which loads a filter that denies nothing",
@@ -142,7 +141,7 @@ pub(super) fn diagnose(inputs: &Inputs<'_>, report: &Report) -> Vec<Diagnostic> 
         );
     }
 
-    if inputs.last().any(|last| last.own_filter) {
+    if recordings().any(|one| one.own_filter) {
         find(
             "SC0009",
             Severity::Info,
@@ -192,24 +191,22 @@ pub(super) fn diagnose(inputs: &Inputs<'_>, report: &Report) -> Vec<Diagnostic> 
         );
     }
 
-    let late = inputs
-        .last()
-        .filter(|last| last.started_late_ns.is_some())
+    let late = recordings()
+        .filter(|one| one.started_late_ns.is_some())
         .count();
-    if late > 0 && late < recordings {
+    if late > 0 && late < of {
         find(
             "SC0013",
             Severity::Info,
             format!(
-                "{late} of {recordings} recordings began after their target's start; the start is taken from the others"
+                "{late} of {of} recordings began after their target's start; the start is taken from the others"
             ),
             None,
         );
     }
 
-    let unprivileged: BTreeSet<&String> = inputs
-        .last()
-        .flat_map(|last| &last.unprivileged_exec)
+    let unprivileged: BTreeSet<&String> = recordings()
+        .flat_map(|one| &one.unprivileged_exec)
         .collect();
     if !unprivileged.is_empty() {
         let files: Vec<String> = unprivileged
@@ -228,7 +225,51 @@ pub(super) fn diagnose(inputs: &Inputs<'_>, report: &Report) -> Vec<Diagnostic> 
             ),
         );
     }
+
+    let targets = targets(merged);
+    if targets.len() > 1 {
+        find(
+            "SC0015",
+            Severity::Warning,
+            format!(
+                "the recordings are of different targets: {}",
+                list(&targets)
+            ),
+            Some(
+                "a profile of several images allows each what any of them needs; make one for each",
+            ),
+        );
+    }
+
+    let sometimes: Vec<String> = merged
+        .seen_sometimes()
+        .into_iter()
+        .filter(|(name, _)| report.syscalls.contains_key(*name))
+        .map(|(name, presence)| format!("{name} {presence}"))
+        .collect();
+    if !sometimes.is_empty() {
+        find(
+            "SC0016",
+            Severity::Info,
+            format!("seen in some of the recordings only: {}", list(&sometimes)),
+            None,
+        );
+    }
     findings
+}
+
+/// The images, or the names of containers without an image, where there is more than one.
+fn targets(merged: &Merged) -> Vec<String> {
+    let targets = || merged.recordings.values().map(|one| &one.target);
+    let images: BTreeSet<&String> = targets()
+        .filter_map(|target| target.image.as_ref())
+        .collect();
+    let names = targets().filter(|target| target.image.is_none());
+    let names: BTreeSet<&String> = names.filter_map(|it| it.container_name.as_ref()).collect();
+    images
+        .union(&names)
+        .map(|name| name.escape_debug().to_string())
+        .collect()
 }
 
 /// At most 20, then how many more.

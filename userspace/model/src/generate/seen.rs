@@ -1,11 +1,12 @@
-//! Which of the recorded calls belong into the profile, and who made each first.
+//! Which of the recorded calls belong into the profile.
 
-use super::inputs::Inputs;
 use crate::arch::Arch;
-use crate::observation::{EnteredAs, Phase, Sighting};
+use crate::merge::{Merged, RecordingId, Seen as Joined};
+use crate::observation::{EnteredAs, Observation, Phase};
 use crate::policy::Policy;
 use crate::report::{Part, Sighted, Unknown};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// What belongs into the profile.
 pub(super) struct Seen {
@@ -16,144 +17,133 @@ pub(super) struct Seen {
     pub(super) denied: BTreeMap<String, Vec<Sighted>>,
 }
 
-/// First sightings, collected without copying what is not first.
-type Firsts<'a> = BTreeMap<&'a str, BTreeMap<(Arch, Part), First<'a>>>;
-
-struct First<'a> {
-    recording: &'a str,
-    sighting: &'a Sighting,
-    recordings: BTreeSet<&'a str>,
-}
+/// By name, ABI and part.
+type Parts = BTreeMap<String, BTreeMap<(Arch, Part), Joined>>;
 
 impl Seen {
-    pub(super) fn new(inputs: &Inputs<'_>, policy: &Policy) -> Self {
-        let mut calls = Firsts::new();
-        let mut denied = Firsts::new();
-        let mut unknown: BTreeMap<(Arch, i64), Unknown> = BTreeMap::new();
-        for state in inputs.states() {
-            let id = &*state.recording_id;
-            for ((arch, phase), names) in &state.calls {
-                if let Some(part) = part(*phase, state.entered_as, policy) {
-                    note(&mut calls, id, *arch, part, names);
-                }
-            }
-            for (arch, names) in &state.blocked_at_attach {
-                note(&mut calls, id, *arch, Part::BlockedAtAttach, names);
-            }
-            for ((arch, phase), names) in &state.denied {
-                if part(*phase, state.entered_as, policy).is_some() {
-                    let into = if policy.include_denied {
-                        &mut calls
-                    } else {
-                        &mut denied
-                    };
-                    note(into, id, *arch, Part::Denied, names);
-                }
-            }
-            for number in &state.unknown {
-                if part(number.phase, state.entered_as, policy).is_some() {
-                    let new = Unknown {
-                        arch: number.arch,
-                        phase: number.phase,
-                        nr: number.nr,
-                        caller: number.first.caller.clone(),
-                    };
-                    let key = |unknown: &Unknown| {
-                        let caller = unknown.caller.as_ref();
-                        (
-                            unknown.phase,
-                            caller.is_none(),
-                            caller.map(|c| (c.comm.clone(), c.exe.clone(), c.pid)),
-                        )
-                    };
-                    match unknown.get_mut(&(number.arch, number.nr)) {
-                        Some(old) if key(old) <= key(&new) => {}
-                        Some(old) => *old = new,
-                        None => {
-                            unknown.insert((number.arch, number.nr), new);
-                        }
-                    }
-                }
+    pub(super) fn new(merged: &Merged, policy: &Policy) -> Self {
+        let mut calls = Parts::new();
+        let mut denied = Parts::new();
+        let mut unknown: BTreeMap<(Arch, i64), (Phase, Joined)> = BTreeMap::new();
+        for ((arch, phase), names) in &merged.calls {
+            if let Some(part) = part(*phase, policy) {
+                note(&mut calls, *arch, part, names.clone());
             }
         }
-        let owned = |firsts: Firsts<'_>| -> BTreeMap<String, BTreeMap<(Arch, Part), Sighted>> {
-            firsts
-                .into_iter()
-                .map(|(name, firsts)| {
-                    let sighted = firsts
-                        .into_iter()
-                        .map(|((arch, part), first)| ((arch, part), first.sighted(arch, part)));
-                    (name.to_owned(), sighted.collect())
-                })
-                .collect()
+        for (arch, names) in &merged.blocked_at_attach {
+            note(&mut calls, *arch, Part::BlockedAtAttach, names.clone());
+        }
+        for ((arch, phase), names) in &merged.denied {
+            if part(*phase, policy).is_some() {
+                note(&mut denied, *arch, Part::Denied, names.clone());
+            }
+        }
+        for ((arch, phase, nr), number) in &merged.unknown {
+            if part(*phase, policy).is_some() {
+                note_number(&mut unknown, *arch, *nr, *phase, number.seen.clone());
+            }
+        }
+        // What entered counts for the recordings of which it was said.
+        let entered =
+            |(_, one): &(&RecordingId, &Observation)| one.entered_as == Some(EnteredAs::App);
+        for (id, recording) in merged.recordings.iter().filter(entered) {
+            let seen = |first| Joined::new(*id, recording.started_ns, first);
+            for ((arch, _), names) in &recording.calls {
+                let names = names
+                    .iter()
+                    .map(|(name, first)| (name.clone(), seen(first.clone())));
+                note(&mut calls, *arch, Part::Entered, names);
+            }
+            for ((arch, _), names) in &recording.denied {
+                let names = names
+                    .iter()
+                    .map(|(name, first)| (name.clone(), seen(first.clone())));
+                note(&mut denied, *arch, Part::Denied, names);
+            }
+            for number in &recording.unknown {
+                let first = seen(number.first.clone());
+                note_number(&mut unknown, number.arch, number.nr, number.phase, first);
+            }
+        }
+        if policy.include_denied {
+            for (name, parts) in std::mem::take(&mut denied) {
+                calls.entry(name).or_default().extend(parts);
+            }
+        }
+        let sighted = |((arch, part), joined): ((Arch, Part), Joined)| Sighted {
+            arch,
+            part,
+            recording: joined.recording.to_string(),
+            recordings: joined.recordings.len(),
+            first_ns: joined.first.first_ns,
+            caller: joined.first.caller,
         };
         Self {
-            calls: owned(calls),
-            unknown: unknown.into_values().collect(),
-            denied: owned(denied)
+            calls: calls
                 .into_iter()
-                .map(|(name, seen)| (name, seen.into_values().collect()))
+                .map(|(name, parts)| {
+                    let parts = parts.into_iter().map(|part| (part.0, sighted(part)));
+                    (name, parts.collect())
+                })
+                .collect(),
+            unknown: unknown
+                .into_iter()
+                .map(|((arch, nr), (phase, joined))| Unknown {
+                    arch,
+                    phase,
+                    nr,
+                    caller: joined.first.caller,
+                })
+                .collect(),
+            denied: denied
+                .into_iter()
+                .map(|(name, parts)| (name, parts.into_iter().map(sighted).collect()))
                 .collect(),
         }
     }
 }
 
-impl First<'_> {
-    fn sighted(self, arch: Arch, part: Part) -> Sighted {
-        Sighted {
-            arch,
-            part,
-            recording: self.recording.to_owned(),
-            recordings: self.recordings.len(),
-            first_ns: self.sighting.first_ns,
-            caller: self.sighting.caller.clone(),
-        }
-    }
-}
-
 /// The part of the profile that a phase belongs to; `None` for what never or not now belongs into one.
-fn part(phase: Phase, entered_as: Option<EnteredAs>, policy: &Policy) -> Option<Part> {
+fn part(phase: Phase, policy: &Policy) -> Option<Part> {
     match phase {
-        Phase::Runtime | Phase::Hook => None,
+        Phase::Runtime | Phase::Hook | Phase::Entered => None,
         Phase::App => Some(Part::Application),
         Phase::Exec => policy.include_exec.then_some(Part::Exec),
-        Phase::Entered => (entered_as == Some(EnteredAs::App)).then_some(Part::Entered),
     }
 }
 
-fn note<'a>(
-    into: &mut Firsts<'a>,
-    recording: &'a str,
+fn note(
+    into: &mut Parts,
     arch: Arch,
     part: Part,
-    names: &'a BTreeMap<String, Sighting>,
+    names: impl IntoIterator<Item = (String, Joined)>,
 ) {
-    for (name, sighting) in names {
-        let first = into
-            .entry(name)
-            .or_default()
-            .entry((arch, part))
-            .or_insert_with(|| First {
-                recording,
-                sighting,
-                recordings: BTreeSet::new(),
-            });
-        first.recordings.insert(recording);
-        if rank(recording, sighting) < rank(first.recording, first.sighting) {
-            first.recording = recording;
-            first.sighting = sighting;
+    for (name, seen) in names {
+        match into.entry(name).or_default().entry((arch, part)) {
+            Entry::Vacant(entry) => {
+                entry.insert(seen);
+            }
+            Entry::Occupied(mut entry) => entry.get_mut().join(seen),
         }
     }
 }
 
-/// Explained sightings first, then by time; the rest makes the choice independent of the order of the input.
-fn rank<'a>(recording: &'a str, sighting: &'a Sighting) -> impl Ord + use<'a> {
-    let caller = sighting.caller.as_ref();
-    (
-        caller.is_none(),
-        sighting.first_ns.is_none(),
-        sighting.first_ns,
-        recording,
-        caller.map(|caller| (&caller.comm, &caller.exe, caller.pid)),
-    )
+/// The first phase of a container's life that it was seen in speaks for a number.
+fn note_number(
+    into: &mut BTreeMap<(Arch, i64), (Phase, Joined)>,
+    arch: Arch,
+    nr: i64,
+    phase: Phase,
+    seen: Joined,
+) {
+    match into.entry((arch, nr)) {
+        Entry::Vacant(entry) => {
+            entry.insert((phase, seen));
+        }
+        Entry::Occupied(mut entry) if entry.get().0 == phase => entry.get_mut().1.join(seen),
+        Entry::Occupied(mut entry) if entry.get().0 > phase => {
+            entry.insert((phase, seen));
+        }
+        Entry::Occupied(_) => {}
+    }
 }

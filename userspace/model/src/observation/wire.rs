@@ -39,11 +39,13 @@ pub enum ReadError {
     },
     /// An observation of a later version, whose meaning is unknown here.
     #[error(
-        "field `schema`: `{found}` is of a newer seccast, this one reads `{SCHEMA}`: update seccast"
+        "field `schema`: `{found}` is of a newer seccast, this one reads `{reads}`: update seccast"
     )]
     Version {
         /// What it says.
         found: String,
+        /// What this version reads.
+        reads: &'static str,
     },
     /// An architecture that this version has no table for.
     #[error(
@@ -86,8 +88,10 @@ pub enum ReadError {
         found: String,
     },
     /// Not a recording's id.
-    #[error("field `recording_id`: `{found}` is not 32 hexadecimal digits")]
+    #[error("field `{field}`: `{found}` is not 32 hexadecimal digits")]
     Id {
+        /// Its path.
+        field: String,
         /// What it says.
         found: String,
     },
@@ -102,19 +106,52 @@ pub enum ReadError {
 }
 
 impl ReadError {
+    /// The same of a value that lies at `outer`.
+    pub(crate) fn within(mut self, outer: &str) -> Self {
+        match &mut self {
+            Self::Id { field, .. }
+            | Self::Arch { field, .. }
+            | Self::Phase { field, .. }
+            | Self::Word { field, .. }
+            | Self::Name { field, .. }
+            | Self::Field { field, .. } => *field = join_path(outer, field),
+            _ => {}
+        }
+        self
+    }
+
     /// The path of the field that is wrong, where it is one field: [`crate::position`] finds it in the file.
     #[must_use]
     pub fn field(&self) -> Option<&str> {
         match self {
             Self::Version { .. } => Some("schema"),
-            Self::Id { .. } => Some("recording_id"),
-            Self::Arch { field, .. }
+            Self::Id { field, .. }
+            | Self::Arch { field, .. }
             | Self::Phase { field, .. }
             | Self::Word { field, .. }
             | Self::Name { field, .. }
             | Self::Field { field, .. } => Some(field),
             _ => None,
         }
+    }
+}
+
+impl From<Refusal> for ReadError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::TooLarge { bytes } => Self::TooLarge { bytes },
+            Refusal::TooManyValues => Self::TooManyValues,
+            Refusal::Syntax(error) if error.is_eof() => Self::Truncated(error),
+            Refusal::Syntax(error) => Self::Syntax(error),
+        }
+    }
+}
+
+fn join_path(outer: &str, field: &str) -> String {
+    match field {
+        "." | "" => outer.to_owned(),
+        field if field.starts_with('[') => format!("{outer}{field}"),
+        field => format!("{outer}.{field}"),
     }
 }
 
@@ -147,12 +184,7 @@ impl Observation {
             return v1::read(wire);
         }
         // Something is wrong, or written twice: now it pays to look at what it is, and to keep the path to each field.
-        let value = json::value(bytes).map_err(|refusal| match refusal {
-            Refusal::TooLarge { bytes } => ReadError::TooLarge { bytes },
-            Refusal::TooManyValues => ReadError::TooManyValues,
-            Refusal::Syntax(error) if error.is_eof() => ReadError::Truncated(error),
-            Refusal::Syntax(error) => ReadError::Syntax(error),
-        })?;
+        let value = json::value(bytes)?;
         match Kind::of(&value) {
             Kind::Observation => {}
             kind => return Err(ReadError::Foreign { kind }),
@@ -163,6 +195,7 @@ impl Observation {
             ),
             found => Err(ReadError::Version {
                 found: found.unwrap_or_default().escape_debug().to_string(),
+                reads: SCHEMA,
             }),
         }
     }
@@ -175,7 +208,7 @@ impl Observation {
 }
 
 /// Version 1: the twins of the domain types.
-mod v1 {
+pub(crate) mod v1 {
     use super::{ReadError, SCHEMA};
     use crate::arch::Arch;
     use crate::observation as domain;
@@ -191,7 +224,7 @@ mod v1 {
 
     /// Twin of [`domain::Observation`].
     #[derive(Debug, Serialize, Deserialize)]
-    pub(super) struct Observation {
+    pub(crate) struct Observation {
         schema: String,
         recording_id: String,
         tool_version: String,
@@ -257,7 +290,7 @@ mod v1 {
 
     /// Twin of [`domain::Sighting`].
     #[derive(Debug, Serialize, Deserialize)]
-    struct Sighting {
+    pub(crate) struct Sighting {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         first_ns: Option<u64>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -415,35 +448,43 @@ mod v1 {
     }
 
     fn write_calls(calls: &Calls) -> BTreeMap<String, Sighting> {
-        let sighting = |sighting: &domain::Sighting| Sighting {
-            first_ns: sighting.first_ns,
-            caller: sighting.caller.as_ref().map(Caller::from),
-            arguments: sighting.arguments.as_ref().map(|arguments| Arguments {
-                indices: arguments.indices.clone(),
-                values: arguments.values.clone(),
-                overflow: arguments.overflow,
-                extra: arguments.extra.clone(),
-            }),
-            extra: sighting.extra.clone(),
-        };
         calls
             .iter()
-            .map(|(name, first)| (name.clone(), sighting(first)))
+            .map(|(name, first)| (name.clone(), first.into()))
             .collect()
     }
 
+    impl From<&domain::Sighting> for Sighting {
+        fn from(sighting: &domain::Sighting) -> Self {
+            Self {
+                first_ns: sighting.first_ns,
+                caller: sighting.caller.as_ref().map(Caller::from),
+                arguments: sighting.arguments.as_ref().map(|arguments| Arguments {
+                    indices: arguments.indices.clone(),
+                    values: arguments.values.clone(),
+                    overflow: arguments.overflow,
+                    extra: arguments.extra.clone(),
+                }),
+                extra: sighting.extra.clone(),
+            }
+        }
+    }
+
     /// A file in order, without the cost of good errors.
-    pub(super) fn fast(bytes: &[u8]) -> Option<Observation> {
+    pub(crate) fn fast(bytes: &[u8]) -> Option<Observation> {
         serde_json::from_slice(bytes)
             .ok()
             .filter(|wire: &Observation| wire.schema == SCHEMA)
     }
 
     /// What is of the right form still has words in it that may be unknown.
-    pub(super) fn read(wire: Observation) -> Result<domain::Observation, ReadError> {
+    pub(crate) fn read(wire: Observation) -> Result<domain::Observation, ReadError> {
         let id = wire.recording_id;
         if id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(ReadError::Id { found: shown(&id) });
+            return Err(ReadError::Id {
+                field: "recording_id".into(),
+                found: shown(&id),
+            });
         }
         Ok(domain::Observation {
             recording_id: id,
@@ -584,28 +625,29 @@ mod v1 {
 
     fn read_calls(field: &str, wire: BTreeMap<String, Sighting>) -> Result<Calls, ReadError> {
         wire.into_iter()
-            .map(|(name, sighting)| {
-                let allowed =
-                    |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-                if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) {
-                    return Err(ReadError::Name {
-                        field: field.to_owned(),
-                        found: shown(&name),
-                    });
-                }
-                Ok((name, sighting.into()))
-            })
+            .map(|(found, sighting)| Ok((name(field, found)?, sighting.into())))
             .collect()
     }
 
-    fn arch(field: &str, name: &str) -> Result<Arch, ReadError> {
+    pub(crate) fn name(field: &str, name: String) -> Result<String, ReadError> {
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) {
+            return Err(ReadError::Name {
+                field: field.to_owned(),
+                found: shown(&name),
+            });
+        }
+        Ok(name)
+    }
+
+    pub(crate) fn arch(field: &str, name: &str) -> Result<Arch, ReadError> {
         Arch::from_name(name).ok_or_else(|| ReadError::Arch {
             field: field.to_owned(),
             found: shown(name),
         })
     }
 
-    fn phase(field: &str, name: &str) -> Result<Phase, ReadError> {
+    pub(crate) fn phase(field: &str, name: &str) -> Result<Phase, ReadError> {
         Phase::from_name(name).ok_or_else(|| ReadError::Phase {
             field: field.to_owned(),
             found: shown(name),
@@ -613,7 +655,7 @@ mod v1 {
     }
 
     /// Foreign text for a message: short, and without control characters.
-    fn shown(text: &str) -> String {
+    pub(crate) fn shown(text: &str) -> String {
         text.chars()
             .take(80)
             .collect::<String>()

@@ -3,7 +3,7 @@
 use crate::strategy::{observation, profile};
 use proptest::prelude::*;
 use seccast_model::parse::moby::MobyProfile;
-use seccast_model::{Observation, Profile};
+use seccast_model::{Merged, Observation, Profile};
 
 /// A valid file with some bytes changed: reaches further than random bytes.
 fn damaged(text: String, damage: &[(usize, u8)]) -> Vec<u8> {
@@ -37,6 +37,7 @@ proptest! {
     #[test]
     fn no_bytes_make_a_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = Observation::from_json(&bytes);
+        let _ = Merged::from_json(&bytes);
         let _ = Profile::from_oci_json(&bytes);
         let _ = MobyProfile::from_json(&bytes);
     }
@@ -48,10 +49,12 @@ proptest! {
         cut in 0..100_usize,
         damage in prop::collection::vec((any::<usize>(), any::<u8>()), 0..3),
     ) {
-        for text in [observation.to_json(), profile.to_oci_json()] {
+        let merged = Merged::of(observation.clone()).unwrap();
+        for text in [observation.to_json(), merged.to_json(), profile.to_oci_json()] {
             let bytes = damaged(text, &damage);
             let bytes = &bytes[..bytes.len() * cut / 100];
             let _ = Observation::from_json(bytes);
+            let _ = Merged::from_json(bytes);
             let _ = Profile::from_oci_json(bytes);
             let _ = MobyProfile::from_json(bytes);
         }

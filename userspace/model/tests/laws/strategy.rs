@@ -98,16 +98,17 @@ fn calls(max: usize) -> impl Strategy<Value = BTreeMap<(Arch, Phase), BTreeMap<S
     btree_map((arch(), phase()), btree_map(name(), called(), 0..6), 0..max)
 }
 
-fn target() -> impl Strategy<Value = Target> {
-    let text = || prop::option::of(".{0,12}");
+/// What a state of the recording `id` knows of its target: nothing else than another state does, but not always all.
+fn target(id: u8) -> impl Strategy<Value = Target> {
+    let text = move |what: &str| prop::option::of(Just(format!("{what}\n\"é{id}")));
     (
-        (text(), text()),
-        text(),
-        text(),
-        text(),
-        text(),
-        text(),
-        vec(".{0,8}", 0..3),
+        (text("engine"), text("runtime")),
+        text("container"),
+        text("name"),
+        text("image"),
+        text("digest"),
+        text("/cgroup"),
+        prop_oneof![Just(vec![]), Just(vec![format!("./{id}"), String::new()])],
         extra(),
     )
         .prop_map(
@@ -134,15 +135,15 @@ fn target() -> impl Strategy<Value = Target> {
         )
 }
 
-fn machine() -> impl Strategy<Value = Machine> {
-    (".{0,12}", arch(), prop::option::of(".{0,12}"), extra()).prop_map(
-        |(kernel, arch, libc, extra)| Machine {
-            kernel,
-            arch,
-            libc,
-            extra,
-        },
-    )
+fn machine(id: u8) -> impl Strategy<Value = Machine> {
+    let arch = [Arch::X86_64, Arch::X86_64, Arch::Aarch64, Arch::Riscv64][usize::from(id)];
+    let libc = prop::option::of(Just(format!("libc {id}")));
+    (libc, extra()).prop_map(move |(libc, extra)| Machine {
+        kernel: format!("6.{id}.0"),
+        arch,
+        libc,
+        extra,
+    })
 }
 
 fn unknown() -> impl Strategy<Value = UnknownNr> {
@@ -170,14 +171,16 @@ fn entered() -> impl Strategy<Value = EnteredProcess> {
     })
 }
 
+/// Few ids, so that recordings come twice.
+pub(crate) fn observation() -> impl Strategy<Value = Observation> {
+    (0..4_u8).prop_flat_map(state)
+}
+
 prop_compose! {
-    pub(crate) fn observation()(
-        // Few ids, so that recordings come twice.
-        id in 0..4_u8,
-        backend in prop_oneof![Just(Backend::Ebpf), Just(Backend::Ptrace)],
-        target in target(),
-        machine in machine(),
-        times in (0..3_u64, 0..3_u64),
+    fn state(id: u8)(
+        target in target(id),
+        machine in machine(id),
+        ended_ns in 0..3_u64,
         calls in calls(4),
         denied in calls(2),
         blocked_at_attach in btree_map(arch(), btree_map(name(), sighting(), 0..3), 0..2),
@@ -187,18 +190,18 @@ prop_compose! {
         started_late_ns in prop::option::of(any::<u64>()),
         flags in any::<[bool; 3]>(),
         entered in vec(entered(), 0..2),
-        entered_rest in (0..3_u64, prop::option::of(prop_oneof![Just(EnteredAs::App), Just(EnteredAs::Runtime)])),
+        entered_rest in (0..3_u64, prop::option::of(Just([EnteredAs::App, EnteredAs::Runtime][usize::from(id % 2)]))),
         unprivileged_exec in btree_set(".{0,8}", 0..2),
         extra in extra(),
     ) -> Observation {
         Observation {
             recording_id: format!("{id:032x}"),
             tool_version: "0.1.0".to_owned(),
-            backend,
+            backend: [Backend::Ebpf, Backend::Ptrace][usize::from(id / 2)],
             target,
             machine,
-            started_ns: times.0,
-            ended_ns: times.1,
+            started_ns: u64::from(id),
+            ended_ns,
             calls,
             denied,
             blocked_at_attach,

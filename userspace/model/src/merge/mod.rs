@@ -1,0 +1,6 @@
+//! Several files made one: recordings, and profiles.
+
+pub mod observations;
+mod wire;
+
+pub use observations::{MergeError, Merged, Presence, RecordingId, Seen, UnknownSeen};
