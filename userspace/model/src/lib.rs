@@ -49,6 +49,7 @@ pub mod parse;
 pub mod policy;
 pub mod profile;
 pub mod report;
+pub mod risk;
 pub mod syscall;
 
 pub use arch::Arch;
