@@ -44,6 +44,7 @@ pub mod diagnostic;
 pub mod generate;
 mod json;
 pub mod merge;
+pub mod near;
 pub mod observation;
 pub mod parse;
 pub mod policy;

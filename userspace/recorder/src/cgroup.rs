@@ -2,7 +2,7 @@
 //!
 //! A cgroup's id is the inode of its directory and what `bpf_get_current_cgroup_id` returns (4.18+).
 
-use crate::near;
+use seccast_model::near;
 use std::{
     collections::BTreeSet,
     fs, io,

@@ -12,7 +12,6 @@ pub mod container;
 pub mod engine;
 pub mod features;
 pub mod kernel;
-mod near;
 pub mod proc;
 pub mod ptrace;
 mod recorder;

@@ -10,10 +10,11 @@ use crate::{
     cgroup::{Cgroup, CgroupError, Hierarchy, is_id},
     engine::{Client, Details, EngineError, Events, Kind},
     kernel::KernelError,
-    near, proc,
+    proc,
     recorder::{Recorder, RecorderError, Recording},
     runtime::{line, state},
 };
+use seccast_model::near;
 use std::{collections::BTreeMap, path::PathBuf};
 
 /// Why a container was not found.

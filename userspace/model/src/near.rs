@@ -1,7 +1,8 @@
 //! Near misses of a name, for error messages.
 
 /// Those of `known` that a user may have meant by `wanted`: at most three, the nearest first.
-pub(crate) fn names(wanted: &str, known: impl IntoIterator<Item = String>) -> Vec<String> {
+#[must_use]
+pub fn names(wanted: &str, known: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut scored: Vec<_> = known
         .into_iter()
         .map(|name| (strsim::jaro_winkler(wanted, &name), name))
@@ -17,8 +18,9 @@ pub(crate) fn names(wanted: &str, known: impl IntoIterator<Item = String>) -> Ve
     scored.into_iter().map(|(_, name)| name).collect()
 }
 
-/// What an error message ends with.
-pub(crate) fn suggestion(names: &[String]) -> String {
+/// What an error message ends with; empty where there is no near miss.
+#[must_use]
+pub fn suggestion(names: &[String]) -> String {
     if names.is_empty() {
         String::new()
     } else {
