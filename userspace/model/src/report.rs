@@ -1,5 +1,6 @@
 //! Why a profile is as it is: every allowed name has at least one origin here.
 
+mod reasons;
 mod wire;
 
 use crate::arch::Arch;
@@ -9,6 +10,8 @@ use crate::observation::{Backend, Caller, Machine, Observation, Phase, Target};
 use crate::policy::{Policy, Runtime};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+
+pub use reasons::{ReadError, Reasons, Why};
 
 /// Beside a profile `P.json` lies its report `P.report.json`.
 #[derive(Clone, Debug, PartialEq)]

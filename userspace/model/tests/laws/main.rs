@@ -1,5 +1,6 @@
 //! What holds for every observation and every policy.
 
+mod diff;
 mod files;
 mod generate;
 mod merge;
