@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     #[cfg(feature = "log")]
     env_logger::init();
     let args = args::Args::parse();
+    output::color::choose(args.color);
     match commands::run(args) {
         Ok(exit) => exit.into(),
         Err(error) => {

@@ -1,6 +1,7 @@
 //! `seccast doctor`.
 
-use clap::{Args, ValueEnum};
+use crate::output::format::Format;
+use clap::Args;
 
 /// Say what this machine lacks to record.
 #[derive(Debug, Args)]
@@ -13,15 +14,6 @@ Examples:
 Exit codes: 0 this machine can record; 1 it cannot; 2 usage.")]
 pub struct DoctorArgs {
     /// The form of the answer
-    #[arg(long, value_enum, default_value_t = Format::Table)]
+    #[arg(long, value_enum, default_value_t)]
     pub format: Format,
-}
-
-/// The form of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people
-    Table,
-    /// For machines
-    Json,
 }

@@ -5,7 +5,7 @@ pub mod generate;
 pub mod precreate;
 pub mod record;
 
-use clap::{Parser, Subcommand};
+use clap::{ColorChoice, Parser, Subcommand};
 
 /// Seccomp profiles for containers, from what they really call.
 #[derive(Debug, Parser)]
@@ -16,6 +16,16 @@ use clap::{Parser, Subcommand};
     max_term_width = 100
 )]
 pub struct Args {
+    /// Use colours: where a terminal shows them and NO_COLOR is not set, always, or never
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        value_name = "auto|always|never"
+    )]
+    pub color: ColorChoice,
     /// What to do
     #[command(subcommand)]
     pub verb: Verb,

@@ -1,37 +1,62 @@
 //! `seccast doctor`: what this machine can do, and what it lacks.
 
 use crate::{
-    args::doctor::{DoctorArgs, Format},
+    args::doctor::DoctorArgs,
     exit::Exit,
-    output::{self, file::Destination},
+    output::{
+        color::Tone,
+        file::Destination,
+        format::{Cell, Table},
+    },
 };
 use seccast_recorder::features::{Finding, State, examine};
-use serde_json::json;
-use std::fmt::Write as _;
+use serde::Serialize;
+
+/// What `--format json` and `yaml` write.
+#[derive(Serialize)]
+struct Document {
+    schema: &'static str,
+    can_record: bool,
+    findings: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    subject: &'static str,
+    state: &'static str,
+    found: String,
+    advice: Option<String>,
+}
 
 /// Does it.
 pub fn run(args: &DoctorArgs) -> anyhow::Result<Exit> {
     let findings = examine();
     let can_record = can_record(&findings);
-    let text = match args.format {
-        Format::Json => {
-            let list: Vec<_> = findings
-                .iter()
-                .map(|finding| json!({"subject": finding.subject, "state": finding.state.name(), "found": finding.found, "advice": finding.advice}))
-                .collect();
-            format!(
-                "{:#}\n",
-                json!({"schema": "seccast/doctor.v1", "can_record": can_record, "findings": list})
-            )
-        }
-        Format::Table => table(&findings, can_record),
+    let document = Document {
+        schema: "seccast/doctor.v1",
+        can_record,
+        findings: findings.iter().map(Row::from).collect(),
     };
-    Destination::Stdout.write(&output::printable(&text))?;
+    let text = args
+        .format
+        .text(&document, || table(&findings, can_record))?;
+    Destination::Stdout.show(&text)?;
     Ok(if can_record {
         Exit::Done
     } else {
         Exit::Findings
     })
+}
+
+impl From<&Finding> for Row {
+    fn from(finding: &Finding) -> Self {
+        Self {
+            subject: finding.subject,
+            state: finding.state.name(),
+            found: finding.found.clone(),
+            advice: finding.advice.clone(),
+        }
+    }
 }
 
 /// A runtime whose containers cannot be told apart does not hinder the others.
@@ -43,31 +68,31 @@ fn can_record(findings: &[Finding]) -> bool {
 }
 
 fn table(findings: &[Finding], can_record: bool) -> String {
-    let mut text = String::new();
+    let mut table = Table::with_heading(["state", "subject", "found"]);
     for finding in findings {
-        let _ = writeln!(
-            text,
-            "{:<8} {:<13} {}",
-            finding.state.name(),
-            finding.subject,
-            finding.found
-        );
-        if let Some(advice) = &finding.advice {
-            let _ = writeln!(text, "{:<22} -> {advice}", "");
-        }
+        let tone = match finding.state {
+            State::Good => Tone::Good,
+            State::Limited => Tone::Fair,
+            State::Missing => Tone::Bad,
+        };
+        let advice = finding.advice.as_ref();
+        let advice = advice.map_or_else(String::new, |advice| format!("\n-> {advice}"));
+        table.row([
+            Cell::new(tone, finding.state.name()),
+            finding.subject.into(),
+            format!("{}{advice}", finding.found).into(),
+        ]);
     }
     let can_trace = findings
         .iter()
         .any(|finding| finding.subject == "ptrace" && finding.state == State::Good);
-    let _ = writeln!(
-        text,
-        "\n{}",
-        match (can_record, can_trace) {
-            (true, _) => "this machine can record",
-            (false, true) =>
-                "this machine cannot record containers yet; commands (-- CMD) it can, by ptrace",
-            (false, false) => "this machine cannot record yet",
-        }
-    );
-    text
+    let (tone, verdict) = match (can_record, can_trace) {
+        (true, _) => (Tone::Good, "this machine can record"),
+        (false, true) => (
+            Tone::Fair,
+            "this machine cannot record containers yet; commands (-- CMD) it can, by ptrace",
+        ),
+        (false, false) => (Tone::Bad, "this machine cannot record yet"),
+    };
+    format!("{table}\n{}\n", tone.paint(verdict))
 }

@@ -95,12 +95,7 @@ pub fn say(diagnostics: &[Diagnostic], quiet: bool) {
         if quiet && diagnostic.severity < Severity::Warning {
             continue;
         }
-        output::note(&diagnostic.to_string());
-        if let Some(advice) = &diagnostic.advice
-            && diagnostic.severity >= Severity::Warning
-        {
-            output::note(&format!("   hint: {advice}"));
-        }
+        output::diagnostic(diagnostic);
     }
 }
 

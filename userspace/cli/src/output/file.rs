@@ -89,6 +89,21 @@ impl Destination {
         }
     }
 
+    /// Writes text for people, which may have colours: they are left where stdout shows them.
+    ///
+    /// # Errors
+    /// As of [`Destination::write`].
+    pub fn show(&self, text: &str) -> anyhow::Result<()> {
+        if let Self::Stdout = self {
+            let mut out = anstream::stdout().lock();
+            return out
+                .write_all(text.as_bytes())
+                .and_then(|()| out.flush())
+                .context("cannot write to stdout");
+        }
+        self.write(&anstream::adapter::strip_str(text).to_string())
+    }
+
     /// The file, if it is one.
     pub fn path(&self) -> Option<&Path> {
         match self {

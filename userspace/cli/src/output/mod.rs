@@ -1,19 +1,23 @@
 //! Everything that is printed or written.
 
+pub mod color;
 pub mod file;
+pub mod format;
 pub mod progress;
 
+use color::Tone;
+use seccast_model::{Diagnostic, Severity};
 use std::io::Write as _;
 
 /// The one place where an error is printed.
 pub fn error(error: &anyhow::Error) {
-    note(&format!("error: {error:#}"));
+    tagged(Tone::Bad, "error", &format!("{error:#}"));
 }
 
 /// A line for people. Names of processes and files come from whoever is recorded: control characters do not reach the
 /// terminal.
 pub fn note(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", printable(line));
+    say(&printable(line));
 }
 
 /// The text without control characters but newlines.
@@ -31,8 +35,37 @@ pub fn printable(text: &str) -> String {
 
 /// A warning, with what to do about it.
 pub fn warning(message: &str, advice: Option<&str>) {
-    note(&format!("warning: {message}"));
+    tagged(Tone::Fair, "warning", message);
     if let Some(advice) = advice {
         note(&format!("   hint: {advice}"));
     }
+}
+
+/// What was found in the data; its advice only where it matters.
+pub fn diagnostic(diagnostic: &Diagnostic) {
+    let tone = match diagnostic.severity {
+        Severity::Error => Tone::Bad,
+        Severity::Warning => Tone::Fair,
+        Severity::Info => Tone::Plain,
+    };
+    let tag = format!("{} {}", diagnostic.severity.name(), diagnostic.code);
+    tagged(tone, &tag, &diagnostic.message);
+    if let Some(advice) = &diagnostic.advice
+        && diagnostic.severity >= Severity::Warning
+    {
+        note(&format!("   hint: {advice}"));
+    }
+}
+
+/// A line that begins with what it is.
+pub fn tagged(tone: Tone, tag: &str, line: &str) {
+    say(&format!(
+        "{} {}",
+        tone.paint(&format!("{tag}:")),
+        printable(line)
+    ));
+}
+
+fn say(line: &str) {
+    let _ = writeln!(anstream::stderr(), "{line}");
 }
