@@ -1,6 +1,6 @@
-//! `cargo xtask dist`: one static binary with the eBPF object inside.
+//! `cargo xtask dist`: one static binary with the eBPF object inside, and beside it its man pages and completions.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -19,6 +19,37 @@ pub(crate) fn run() -> Result<()> {
         binary.display(),
         bytes,
         bytes as f64 / f64::from(1 << 20)
+    );
+    documents(&binary)
+}
+
+/// Man pages and completions, as the binary itself writes them, under the names that `man` and the shells look for.
+fn documents(binary: &Path) -> Result<()> {
+    let folder = binary.with_file_name("");
+    let (man, completions) = (folder.join("man/man1"), folder.join("completions"));
+    for old in [&man, &completions] {
+        if old.exists() {
+            std::fs::remove_dir_all(old)
+                .with_context(|| format!("failed to remove {}", old.display()))?;
+        }
+        std::fs::create_dir_all(old)
+            .with_context(|| format!("failed to make the folder {}", old.display()))?;
+    }
+    Run::new(binary).arg("man").arg(&man).quiet()?;
+    for (shell, name) in [
+        ("bash", "seccast.bash"),
+        ("zsh", "_seccast"),
+        ("fish", "seccast.fish"),
+    ] {
+        let script = Run::new(binary).args(["completions", shell]).stdout()?;
+        let path = completions.join(name);
+        std::fs::write(&path, script)
+            .with_context(|| format!("failed to write {}", path.display()))?;
+    }
+    println!(
+        "{}: man pages\n{}: completions of bash, zsh and fish",
+        man.display(),
+        completions.display()
     );
     Ok(())
 }

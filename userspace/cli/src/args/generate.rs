@@ -31,12 +31,12 @@ pub struct GenerateArgs {
     /// What processes count as that entered a target and executed nothing, where the recording did not say
     #[arg(long, value_enum, value_name = "PHASE")]
     pub entered: Option<EnteredArg>,
-    /// How the profile is made
-    #[command(flatten)]
-    pub policy: PolicyArgs,
     /// Print warnings and errors only
     #[arg(short, long)]
     pub quiet: bool,
+    /// How the profile is made
+    #[command(flatten)]
+    pub policy: PolicyArgs,
 }
 
 /// How the profile is made.

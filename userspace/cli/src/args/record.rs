@@ -99,12 +99,12 @@ pub struct RecordArgs {
     /// Exit 0 although the recording is incomplete
     #[arg(long)]
     pub allow_incomplete: bool,
-    /// How the profile is made
-    #[command(flatten)]
-    pub policy: PolicyArgs,
     /// No progress and no final line; `armed`, warnings and errors only
     #[arg(short, long)]
     pub quiet: bool,
+    /// How the profile is made
+    #[command(flatten)]
+    pub policy: PolicyArgs,
 }
 
 /// An engine, or a runtime alone.

@@ -1,7 +1,9 @@
 //! One file a verb.
 
+mod completions;
 mod doctor;
 mod generate;
+mod man;
 mod precreate;
 mod record;
 
@@ -16,6 +18,8 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         Verb::Record(args) => record::run(*args),
         Verb::Generate(args) => generate::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
+        Verb::Completions(args) => completions::run(&args),
+        Verb::Man(args) => man::run(&args),
         Verb::Precreate(args) => precreate::run(&args),
     }
 }
