@@ -40,6 +40,7 @@ mod audit;
 pub mod base;
 mod closure;
 pub mod defaults;
+pub mod denial;
 pub mod diagnostic;
 pub mod diff;
 pub mod generate;
@@ -56,6 +57,7 @@ pub mod syscall;
 
 pub use arch::Arch;
 pub use audit::audit_profile;
+pub use denial::Denial;
 pub use diagnostic::{Diagnostic, Severity};
 pub use diff::diff;
 pub use generate::{GenerateError, Generated, generate};
