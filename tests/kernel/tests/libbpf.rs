@@ -112,7 +112,7 @@ mod root {
         let command: Vec<_> = command.iter().map(|part| (*part).to_owned()).collect();
         let recording = recorder.watch_command(&cgroup, command.clone()).unwrap();
         let (object, links) = load(&cgroup, form);
-        let mut running = Running::start(&command, Some(cgroup), None).unwrap();
+        let mut running = Running::start(&command, Some(cgroup), None, None).unwrap();
         for _ in 0..3000 {
             recorder.poll(Duration::from_millis(10)).unwrap();
             if running.ended().unwrap().is_some() {

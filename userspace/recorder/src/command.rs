@@ -6,7 +6,7 @@ use crate::{
 };
 use std::{
     fs::{self, File},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::{Child, Command, ExitStatus},
     str::FromStr,
@@ -64,6 +64,20 @@ pub enum CommandError {
         /// As it was given.
         program: String,
     },
+    /// The kernel does not take its filter.
+    #[error(
+        "cannot install the seccomp filter of {instructions} instructions for {program}; the kernel takes up to 4,096, and seccast's own \
+         filter, where it runs under one, must allow seccomp(2)"
+    )]
+    Filter {
+        /// As it was given.
+        program: String,
+        /// How long the filter is.
+        instructions: usize,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// It is there and cannot be executed.
     #[error("cannot execute {program}")]
     NotExecutable {
@@ -99,6 +113,38 @@ pub(crate) fn become_user(User { uid, gid }: User) -> io::Result<()> {
     }
 }
 
+/// Puts this process under a filter, for good: of use in a child right before it executes something.
+///
+/// Without CAP_SYS_ADMIN the kernel asks for no_new_privs (seccomp(2)); under that, set-id programs get no privileges.
+fn install(filter: &[libc::sock_filter]) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(filter.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?,
+        filter: filter.as_ptr().cast_mut(),
+    };
+    // SAFETY: async-signal-safe system calls; the kernel copies the program, which outlives them.
+    let failed = || unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0,
+            &raw const program,
+        ) != 0
+    };
+    if !failed() {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    if error.raw_os_error() != Some(libc::EACCES) {
+        return Err(error);
+    }
+    // SAFETY: no pointers.
+    let no_new_privs = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    if no_new_privs != 0 || failed() {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Makes a cgroup for a command, below the caller's own, so that its limits hold for the command as well, or else below the
 /// root.
 ///
@@ -131,35 +177,56 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts `command` in `cgroup`, or where the caller is, optionally as another user.
+    /// Starts `command` in `cgroup`, or where the caller is, optionally as another user. `filter` is installed last, so that the
+    /// execve is the first call under it, or calls, where the PATH is searched. It sets no_new_privs only where CAP_SYS_ADMIN is
+    /// missing, which `user` takes away.
+    ///
+    /// A filter that does not let the execve happen is no error: where it kills, the command ends by SIGSYS.
     ///
     /// # Errors
-    /// When it cannot be executed or the cgroup cannot be entered.
+    /// When it cannot be executed, the cgroup cannot be entered, or the kernel refuses the filter.
     pub fn start(
         command: &[String],
         cgroup: Option<Cgroup>,
         user: Option<User>,
+        filter: Option<&[libc::sock_filter]>,
     ) -> Result<Self, CommandError> {
         let (program, arguments) = command
             .split_first()
             .ok_or_else(|| CommandError::NotFound {
                 program: String::new(),
             })?;
+        let not_executed = |source| CommandError::not_executed(program.clone(), source);
         let mut procs = cgroup.as_ref().map(Cgroup::open_procs).transpose()?;
         let mut child = Command::new(program);
         child.args(arguments);
+        // Of a child that does not execute only an errno comes back: whether the filter was refused is told here.
+        let (mut refused, mut refuse) = io::pipe().map_err(&not_executed)?;
+        let own = filter.map(<[_]>::to_vec);
         let enter = move || -> io::Result<()> {
             if let Some(procs) = &mut procs {
                 procs.write_all(b"0")?;
             }
-            user.map_or(Ok(()), become_user)
+            user.map_or(Ok(()), become_user)?;
+            own.as_deref().map_or(Ok(()), |filter| {
+                install(filter).inspect_err(|_| drop(refuse.write_all(b"1")))
+            })
         };
-        // SAFETY: between fork and exec it writes to an open file and makes system calls; it does not allocate.
+        // SAFETY: between fork and exec it writes to open files and makes system calls; it does not allocate.
         unsafe { child.pre_exec(enter) };
-        let child = child
-            .spawn()
-            .map_err(|source| CommandError::not_executed(program.clone(), source))?;
-        Ok(Self { child, cgroup })
+        let spawned = child.spawn();
+        drop(child);
+        match spawned {
+            Ok(child) => Ok(Self { child, cgroup }),
+            Err(source) if refused.read(&mut [0]).is_ok_and(|length| length == 1) => {
+                Err(CommandError::Filter {
+                    program: program.clone(),
+                    instructions: filter.map_or(0, <[_]>::len),
+                    source,
+                })
+            }
+            Err(source) => Err(not_executed(source)),
+        }
     }
 
     /// Its process id.

@@ -158,7 +158,7 @@ impl Engine {
 
     /// Executes the command.
     pub(super) fn start(&mut self) -> Result<(), CommandError> {
-        self.running = Some(Running::start(self.start.words(), None, self.user)?);
+        self.running = Some(Running::start(self.start.words(), None, self.user, None)?);
         Ok(())
     }
 

@@ -121,16 +121,18 @@ impl Watched {
         }
         let started = match (&mut self.engine, self.command_cgroup.take()) {
             (Some(engine), _) => engine.start(),
-            (None, cgroup) => match Running::start(&args.command, cgroup.clone(), args.user) {
-                Ok(running) => {
-                    self.command = Some(running);
-                    Ok(())
+            (None, cgroup) => {
+                match Running::start(&args.command, cgroup.clone(), args.user, None) {
+                    Ok(running) => {
+                        self.command = Some(running);
+                        Ok(())
+                    }
+                    Err(error) => {
+                        let _ = cgroup.map(|cgroup| cgroup.remove());
+                        Err(error)
+                    }
                 }
-                Err(error) => {
-                    let _ = cgroup.map(|cgroup| cgroup.remove());
-                    Err(error)
-                }
-            },
+            }
         };
         started.map_err(not_run)
     }
