@@ -70,11 +70,13 @@ pub enum Stat {
     ArgumentsFull,
     /// The ring buffer was full: an explanation is lost, no call.
     RingFull,
+    /// A thread under a filter left a call, and it is not known whether it had entered it.
+    DeniedUnjudged,
 }
 
 impl Stat {
     /// Every reason, in the order of the map.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::CgroupsFull,
         Self::SlotsFull,
         Self::TooDeep,
@@ -84,6 +86,7 @@ impl Stat {
         Self::EnteredFull,
         Self::ArgumentsFull,
         Self::RingFull,
+        Self::DeniedUnjudged,
     ];
 
     /// The name in observation files.
@@ -99,6 +102,7 @@ impl Stat {
             Self::EnteredFull => "entered_full",
             Self::ArgumentsFull => "arguments_full",
             Self::RingFull => "ring_full",
+            Self::DeniedUnjudged => "denied_unjudged",
         }
     }
 }
@@ -203,6 +207,43 @@ pub struct DeniedKey {
     pub abi_phase: u32,
     /// The number as `orig_ax` holds it, sign-extended.
     pub nr: u64,
+    /// What came back, sign-extended: a negative errno, or the number itself for TRAP and KILL.
+    pub result: i64,
+}
+
+/// Key of `DENIERS`: a process that was denied a call, with the program that it ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct DenierKey {
+    /// The call.
+    pub denied: DeniedKey,
+    /// [`Process::image`].
+    pub image: u64,
+    /// Thread group id.
+    pub pid: u32,
+    /// Always 0.
+    pub pad: u32,
+}
+
+/// Key of `DENIED_ARGS`: arguments of a call that was denied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct DeniedArgs {
+    /// The call.
+    pub denied: DeniedKey,
+    /// Its arguments, by the ABI of the call.
+    pub args: [u64; 6],
+}
+
+/// Distinct arguments that are kept of a denied call.
+pub const DENIED_SAMPLES: u32 = 8;
+
+/// Values of `INSIDE`.
+pub mod inside {
+    /// Outside of a call.
+    pub const NO: u32 = 0;
+    /// Inside a call that it entered.
+    pub const YES: u32 = 1;
 }
 
 /// How the arguments of a call are recorded: one or two scalars, masked, joined to one value.
@@ -257,7 +298,7 @@ pub struct ArgumentKey {
     pub value: u64,
 }
 
-/// Value of `UNKNOWN` and `DENIED`.
+/// Value of `UNKNOWN`, `DENIED` and `DENIERS`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Counted {
@@ -267,8 +308,8 @@ pub struct Counted {
     pub time: u64,
     /// Thread group id of the first caller.
     pub pid: u32,
-    /// Always 0.
-    pub pad: u32,
+    /// Arguments that are kept of it; of `DENIED` only.
+    pub samples: u32,
     /// Name of the first caller.
     pub comm: [u8; 16],
 }
@@ -366,8 +407,8 @@ pub struct Blocked {
     pub tid: u32,
     /// [`abi`].
     pub abi: u32,
-    /// Always 0.
-    pub pad: u32,
+    /// 1 if it sleeps inside the call. Registers of a task that runs may be those of its last call.
+    pub asleep: u32,
     /// Name of the task.
     pub comm: [u8; 16],
 }
@@ -384,7 +425,9 @@ const _: () = {
     assert!(size_of::<Process>() == 32);
     assert!(size_of::<Entered>() == 32 + BLOCK);
     assert!(size_of::<UnknownKey>() == 16);
-    assert!(size_of::<DeniedKey>() == 16);
+    assert!(size_of::<DeniedKey>() == 24);
+    assert!(size_of::<DenierKey>() == 40);
+    assert!(size_of::<DeniedArgs>() == 72);
     assert!(size_of::<Counted>() == 40);
     assert!(size_of::<ArgumentRule>() == 16);
     assert!(size_of::<ArgumentCall>() == 16);

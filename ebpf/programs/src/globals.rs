@@ -51,12 +51,22 @@ globals! {
     MM_ARG_START = 0;
     /// mm_struct.arg_end.
     MM_ARG_END = 0;
+    /// task_struct.exit_code.
+    TASK_EXIT_CODE = 0;
+    /// task_struct.__state (5.14+), else .state.
+    TASK_STATE = 0;
+    /// task_struct.jobctl.
+    TASK_JOBCTL = 0;
     /// task_struct.signal.
     TASK_SIGNAL = 0;
     /// task_struct.seccomp, at the number of filters where the kernel counts them (5.9+), else at the mode.
     TASK_FILTERS = 0;
     /// signal_struct.live.
     SIGNAL_LIVE = 0;
+    /// signal_struct.flags.
+    SIGNAL_FLAGS = 0;
+    /// signal_struct.group_exit_code.
+    SIGNAL_GROUP_EXIT_CODE = 0;
     /// nsproxy.mnt_ns.
     NSPROXY_MNT_NS = 0;
     /// linux_binprm.filename.
@@ -73,4 +83,6 @@ globals! {
     KERNFS_NODE_ID = 0;
     /// pt_regs.orig_ax, or pt_regs.syscallno on arm64.
     REGS_NR = 120;
+    /// pt_regs.orig_x0 on arm64, where the result has overwritten the first argument when a call ends.
+    REGS_ORIG_X0 = 0;
 }

@@ -1,7 +1,7 @@
 //! Phases: what forks, executes and ends in a recorded cgroup.
 
 use crate::{
-    globals,
+    denied, globals,
     maps::{BLOCKS, ENDED, ENTERED, INSIDE, KEYS, SLOT, TASKS, add, count, increment},
     provenance,
     task::{Probe, Reader, follow},
@@ -16,7 +16,7 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use core::ptr::{read_volatile, write_volatile};
-use seccast_common::{BLOCK, Ended, PHASES, Stat, event, phase, slot_flag};
+use seccast_common::{BLOCK, Ended, PHASES, Stat, event, inside, phase, slot_flag};
 
 /// What a recorded process forks has its phase.
 #[raw_tracepoint(tracepoint = "sched_process_fork")]
@@ -35,11 +35,9 @@ fn process_fork(ctx: RawTracePointContext) -> i32 {
             Probe::field(child, globals::TASK_TGID.get()),
         )
     };
-    if INSIDE.get_ptr(pid_tgid as u32).is_some() {
+    if denied::watching() {
         // The child leaves a call that it never entered.
-        if INSIDE.insert(pid, 1, BPF_ANY as u64).is_err() {
-            count(Stat::DeniedFull);
-        }
+        denied::set_inside(pid, inside::YES);
     }
     if tgid != parent {
         // SAFETY: an entry of the map; its process is the one that forks.
@@ -107,7 +105,7 @@ fn process_exec(ctx: RawTracePointContext) -> i32 {
 fn in_execve(old: u64) {
     let tid = bpf_get_current_pid_tgid() as u32;
     if old as u32 != tid && INSIDE.remove(old as u32).is_ok() {
-        let _ = INSIDE.insert(tid, 1, BPF_ANY as u64);
+        let _ = INSIDE.insert(tid, inside::YES, BPF_ANY as u64);
     }
 }
 
@@ -239,9 +237,22 @@ fn starts_with<const N: usize>(name: [u8; 16], prefix: &[u8; N]) -> bool {
 
 /// The end of a thread: its process is forgotten with the last one.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
-fn process_exit(_ctx: RawTracePointContext) -> i32 {
+fn process_exit(ctx: RawTracePointContext) -> i32 {
+    exit(ctx, true)
+}
+
+/// The same for kernels before 5.15, which give no registers: a thread that a filter killed alone is not counted.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+fn plain_exit(ctx: RawTracePointContext) -> i32 {
+    exit(ctx, false)
+}
+
+#[inline(always)]
+fn exit(_ctx: RawTracePointContext, registers: bool) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
     let tgid = (pid_tgid >> 32) as u32;
+    // Of two threads that end at once both may be the last: the process may be forgotten already.
+    let _ = INSIDE.remove(pid_tgid as u32);
     let Some(process) = TASKS.get_ptr(tgid) else {
         return 0;
     };
@@ -257,7 +268,9 @@ fn process_exit(_ctx: RawTracePointContext) -> i32 {
             (*slot).flags |= slot_flag::OWN_FILTER;
         }
     }
-    let _ = INSIDE.remove(pid_tgid as u32);
+    if registers {
+        denied::end_of_thread(process, task);
+    }
     // SAFETY: offsets come from BTF. `live` was decremented before the tracepoint (kernel/exit.c, do_exit).
     let live: u32 = unsafe {
         follow(

@@ -7,8 +7,8 @@ use aya_ebpf::{
 };
 use core::arch::asm;
 use seccast_common::{
-    ARGUMENT_RULES, ArgumentCall, ArgumentKey, ArgumentRule, BLOCK, Cgroup, Counted, DeniedKey,
-    Ended, Entered, PHASES, Process, SLOTS, Slot, Stat, UnknownKey,
+    ARGUMENT_RULES, ArgumentCall, ArgumentKey, ArgumentRule, BLOCK, Cgroup, Counted, DeniedArgs,
+    DeniedKey, DenierKey, Ended, Entered, PHASES, Process, SLOTS, Slot, Stat, UnknownKey,
 };
 
 /// Recorded cgroups, by cgroup id.
@@ -71,7 +71,19 @@ pub(crate) static ARG_COUNTS: HashMap<ArgumentCall, u32, 4096> = HashMap::new();
 #[btf_map]
 pub(crate) static DENIED: HashMap<DeniedKey, Counted, 4096> = HashMap::new();
 
-/// Threads by id: 1 inside a call, 0 outside, absent where neither is known. Filled only while `sys_exit` is attached.
+/// Who made them. A call that finds no room here is counted above all the same.
+#[btf_map]
+pub(crate) static DENIERS: HashMap<DenierKey, Counted, 4096> = HashMap::new();
+
+/// Some of their arguments, with the `ktime` of the first call with them.
+#[btf_map]
+pub(crate) static DENIED_ARGS: HashMap<DeniedArgs, u64, 4096> = HashMap::new();
+
+/// 1 while denied calls are looked for: one word, so that no thread has its enter seen and its exit not.
+#[btf_map]
+pub(crate) static DENIALS: Array<u32, 1> = Array::new();
+
+/// Threads by id: [`seccast_common::inside`], absent where it is not known. Empty while denied calls are not looked for.
 #[btf_map]
 pub(crate) static INSIDE: HashMap<u32, u32, 32768> = HashMap::new();
 

@@ -5,9 +5,13 @@ use crate::{
     task::Probe,
     task::Reader,
 };
-use aya_ebpf::helpers::{
-    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_probe_read_kernel_str_bytes,
-    generated::bpf_ktime_get_ns,
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    btf_maps::HashMap,
+    helpers::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_probe_read_kernel_str_bytes,
+        generated::bpf_ktime_get_ns,
+    },
 };
 use seccast_common::{Counted, Sighting, Stat, TEXT, Text, abi, event};
 
@@ -97,9 +101,26 @@ pub(crate) fn first() -> Counted {
         // SAFETY: the helper has no precondition.
         time: unsafe { bpf_ktime_get_ns() },
         pid: (bpf_get_current_pid_tgid() >> 32) as u32,
-        pad: 0,
+        samples: 0,
         comm: bpf_get_current_comm().unwrap_or_default(),
     }
+}
+
+/// One more of a kind, by the current process; `None` where the map has no room.
+#[inline(always)]
+pub(crate) fn one_more<K, const N: usize>(
+    map: &HashMap<K, Counted, N>,
+    key: K,
+) -> Option<*mut Counted> {
+    if map.get_ptr(&key).is_none() {
+        let mut counted = first();
+        counted.count = 0;
+        // Another CPU may be first: then there is an entry all the same.
+        let _ = map.insert(&key, counted, BPF_NOEXIST as u64);
+    }
+    let counted = map.get_ptr_mut(&key)?;
+    add(counted);
+    Some(counted)
 }
 
 /// One more of it.

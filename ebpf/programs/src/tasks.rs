@@ -21,6 +21,13 @@ struct Meta {
     seq: *mut aya_ebpf::bindings::seq_file,
 }
 
+/// TASK_INTERRUPTIBLE and TASK_UNINTERRUPTIBLE of linux/sched.h.
+const SLEEPING: u32 = 3;
+/// __TASK_STOPPED and __TASK_TRACED: stopped on the way in or out.
+const STOPPED: u32 = 12;
+/// JOBCTL_TRAP_FREEZE of linux/sched/jobctl.h: a task of a frozen cgroup sleeps on its way out.
+const FROZEN: u64 = 1 << 23;
+
 /// Iterates over tasks (5.8+; the registers need 5.15). aya-ebpf 0.2.1 has no macro for iterators: the section says it.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task")]
@@ -43,6 +50,8 @@ fn tasks(ctx: *mut c_void) -> i32 {
             let status: u32 = Probe::field(task, globals::TASK_STATUS.get());
             status & 2 != 0
         };
+        let state: u32 = Probe::field(task, globals::TASK_STATE.get());
+        let jobctl: u64 = Probe::field(task, globals::TASK_JOBCTL.get());
         let record = Blocked {
             cgroup: follow(
                 task,
@@ -57,7 +66,9 @@ fn tasks(ctx: *mut c_void) -> i32 {
             pid: Probe::field(task, globals::TASK_TGID.get()),
             tid: Probe::field(task, globals::TASK_PID.get()),
             abi: if compat { abi::COMPAT } else { abi::NATIVE },
-            pad: 0,
+            asleep: u32::from(
+                state & SLEEPING != 0 && state & STOPPED == 0 && jobctl & FROZEN == 0,
+            ),
             comm: Probe::field(task, globals::TASK_COMM.get()),
         };
         bpf_seq_write(seq, (&raw const record).cast(), size_of::<Blocked>() as u32);

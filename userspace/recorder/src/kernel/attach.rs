@@ -29,7 +29,13 @@ impl Kernel {
     /// When a program does not load or attach.
     pub fn attach(&mut self) -> Result<(), KernelError> {
         for (program, tracepoint) in LIFECYCLE {
-            self.attach_raw(program, tracepoint)?;
+            let attached = self.attach_raw(program, tracepoint);
+            // Before 5.15 there are no registers of a task that ends.
+            if program == "process_exit" && attached.is_err() {
+                self.attach_raw("plain_exit", tracepoint)?;
+            } else {
+                attached?;
+            }
         }
         self.attach_sys_enter()
     }
@@ -102,8 +108,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// Attaches or detaches what finds denied calls: exits without an enter. A call that a thread is in already is not
-    /// judged.
+    /// Begins or ends to look for denied calls: exits without an enter. What begins under way does not know of the calls that
+    /// threads are in: see [`Kernel::set_inside`].
     ///
     /// # Errors
     /// When a program does not attach.
@@ -113,15 +119,25 @@ impl Kernel {
                 let enter = self.attach_raw("inside", "sys_enter")?;
                 let exit = self.attach_raw("sys_exit", "sys_exit")?;
                 self.denials = Some([enter, exit]);
+                self.set_watching(1)?;
             }
             (true, links) => self.denials = links,
             (false, Some([enter, exit])) => {
+                self.set_watching(0)?;
                 self.detach_raw("sys_exit", exit)?;
                 self.detach_raw("inside", enter)?;
+                self.settle();
+                self.clear_inside();
             }
             (false, None) => {}
         }
         Ok(())
+    }
+
+    fn set_watching(&mut self, on: u32) -> Result<(), KernelError> {
+        self.watching
+            .set(0, on, 0)
+            .map_err(|source| map_error("DENIALS", source))
     }
 
     /// What every task is blocked in, by the `tasks` iterator.

@@ -24,6 +24,9 @@ const OFFSETS: &[(&str, &str, &[&str])] = &[
     ("TASK_PID", "task_struct", &["pid"]),
     ("TASK_TGID", "task_struct", &["tgid"]),
     ("TASK_COMM", "task_struct", &["comm"]),
+    ("TASK_EXIT_CODE", "task_struct", &["exit_code"]),
+    ("TASK_STATE", "task_struct", &["__state", "state"]),
+    ("TASK_JOBCTL", "task_struct", &["jobctl"]),
     ("TASK_SIGNAL", "task_struct", &["signal"]),
     ("TASK_MM", "task_struct", &["mm"]),
     ("MM_ARG_START", "mm_struct", &["arg_start"]),
@@ -34,6 +37,12 @@ const OFFSETS: &[(&str, &str, &[&str])] = &[
         &["seccomp.filter_count", "seccomp.mode"],
     ),
     ("SIGNAL_LIVE", "signal_struct", &["live"]),
+    ("SIGNAL_FLAGS", "signal_struct", &["flags"]),
+    (
+        "SIGNAL_GROUP_EXIT_CODE",
+        "signal_struct",
+        &["group_exit_code"],
+    ),
     ("NSPROXY_MNT_NS", "nsproxy", &["mnt_ns"]),
     ("BINPRM_FILENAME", "linux_binprm", &["filename"]),
     ("CGROUP_KN", "cgroup", &["kn"]),
@@ -47,6 +56,8 @@ const OFFSETS: &[(&str, &str, &[&str])] = &[
     ("REGS_NR", "pt_regs", &["orig_ax"]),
     #[cfg(target_arch = "aarch64")]
     ("REGS_NR", "pt_regs", &["syscallno"]),
+    #[cfg(target_arch = "aarch64")]
+    ("REGS_ORIG_X0", "pt_regs", &["orig_x0"]),
 ];
 
 /// The global of the same name: 0 on x86, 1 on arm64.
@@ -108,6 +119,10 @@ impl Kernel {
             blocks: take(&mut ebpf, "BLOCKS")?,
             unknown: take(&mut ebpf, "UNKNOWN")?,
             denied: take(&mut ebpf, "DENIED")?,
+            deniers: take(&mut ebpf, "DENIERS")?,
+            denied_args: take(&mut ebpf, "DENIED_ARGS")?,
+            watching: take(&mut ebpf, "DENIALS")?,
+            inside: take(&mut ebpf, "INSIDE")?,
             made: take(&mut ebpf, "MADE")?,
             args: take(&mut ebpf, "ARGS")?,
             arg_counts: take(&mut ebpf, "ARG_COUNTS")?,

@@ -6,8 +6,8 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError},
 };
 use seccast_common::{
-    self as common, ArgumentCall, ArgumentRule, BLOCK, Counted, DeniedKey, Ended, Entered, PHASES,
-    Process, Slot, Stat, UnknownKey,
+    self as common, ArgumentCall, ArgumentRule, BLOCK, Blocked, Counted, DeniedArgs, DeniedKey,
+    DenierKey, Ended, Entered, PHASES, Process, Slot, Stat, UnknownKey,
 };
 use std::collections::BTreeMap;
 
@@ -109,18 +109,9 @@ impl Kernel {
             slot: slot.0,
             started: 0,
         };
-        match self.keys.insert(cgroup, Value(entry), BPF_NOEXIST) {
-            Ok(()) => {
-                self.generation.bump();
-                Ok(())
-            }
-            Err(MapError::SyscallError(error))
-                if error.io_error.raw_os_error() == Some(libc::EEXIST) =>
-            {
-                Ok(())
-            }
-            Err(source) => Err(map_error("KEYS", source)),
-        }
+        insert_new(&mut self.keys, cgroup, Value(entry), "KEYS")?;
+        self.generation.bump();
+        Ok(())
     }
 
     /// Stops recording the given cgroups, empties the slot and gives it back.
@@ -160,6 +151,8 @@ impl Kernel {
         }
         purge(&mut self.unknown, slot, |key, _| key.0.slot);
         purge(&mut self.denied, slot, |key, _| key.0.slot);
+        purge(&mut self.deniers, slot, |key, _| key.0.denied.slot);
+        purge(&mut self.denied_args, slot, |key, _| key.0.denied.slot);
         purge(&mut self.args, slot, |key, _| key.0.call.slot);
         purge(&mut self.arg_counts, slot, |key, _| key.0.slot);
         purge(&mut self.entered, slot, |_, value| value.0.slot);
@@ -263,6 +256,46 @@ impl Kernel {
             .collect()
     }
 
+    /// The processes that were denied calls.
+    #[must_use]
+    pub fn deniers(&self, slot: SlotId) -> Vec<(DenierKey, Counted)> {
+        of_slot(&self.deniers, slot, |key, _| key.0.denied.slot)
+            .map(|(key, value)| (key.0, value.0))
+            .collect()
+    }
+
+    /// Arguments of denied calls, each with the `ktime` of the first call with them.
+    #[must_use]
+    pub fn denied_arguments(&self, slot: SlotId) -> Vec<(DeniedArgs, u64)> {
+        of_slot(&self.denied_args, slot, |key, _| key.0.denied.slot)
+            .map(|(key, time)| (key.0, time))
+            .collect()
+    }
+
+    /// Tells of tasks that sleep inside a call that they have entered it, unless they were seen to leave or to enter one since:
+    /// for those that were there before denied calls were looked for.
+    ///
+    /// # Errors
+    /// When the map is full.
+    pub fn set_inside<'a>(
+        &mut self,
+        tasks: impl Iterator<Item = &'a Blocked>,
+    ) -> Result<(), KernelError> {
+        let watching = self.denials.is_some();
+        for task in tasks.filter(|task| watching && task.asleep == 1 && task.nr >= 0) {
+            insert_new(&mut self.inside, task.tid, common::inside::YES, "INSIDE")?;
+        }
+        Ok(())
+    }
+
+    /// Forgets who is inside a call.
+    pub(super) fn clear_inside(&mut self) {
+        let threads: Vec<_> = self.inside.keys().flatten().collect();
+        for thread in threads {
+            let _ = self.inside.remove(&thread);
+        }
+    }
+
     /// Processes that entered and of whose line nobody has executed anything.
     #[must_use]
     pub fn entered(&self, slot: SlotId) -> Vec<Entered> {
@@ -289,6 +322,23 @@ impl Kernel {
             .get(&(stat as u32), 0)
             .map_err(|source| map_error("STATS", source))?;
         Ok(values.iter().sum())
+    }
+}
+
+/// Inserts an entry, unless there is one.
+fn insert_new<K: Pod, V: Pod>(
+    map: &mut HashMap<MapData, K, V>,
+    key: K,
+    value: V,
+    name: &'static str,
+) -> Result<(), KernelError> {
+    match map.insert(key, value, BPF_NOEXIST) {
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::EEXIST) =>
+        {
+            Ok(())
+        }
+        inserted => inserted.map_err(|source| map_error(name, source)),
     }
 }
 

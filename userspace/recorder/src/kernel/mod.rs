@@ -21,8 +21,8 @@ use aya::{
 };
 use maps::Value;
 use seccast_common::{
-    self as common, ArgumentCall, ArgumentKey, BLOCK, Counted, DeniedKey, Ended, Entered, Process,
-    Slot, UnknownKey,
+    self as common, ArgumentCall, ArgumentKey, BLOCK, Counted, DeniedArgs, DeniedKey, DenierKey,
+    Ended, Entered, Process, Slot, UnknownKey,
 };
 use std::{error::Error, io};
 use word::Word;
@@ -157,6 +157,10 @@ pub struct Kernel {
     blocks: Array<MapData, Value<[u8; BLOCK]>>,
     unknown: HashMap<MapData, Value<UnknownKey>, Value<Counted>>,
     denied: HashMap<MapData, Value<DeniedKey>, Value<Counted>>,
+    deniers: HashMap<MapData, Value<DenierKey>, Value<Counted>>,
+    denied_args: HashMap<MapData, Value<DeniedArgs>, u64>,
+    watching: Array<MapData, u32>,
+    inside: HashMap<MapData, u32, u32>,
     made: HashMap<MapData, u64, u32>,
     args: HashMap<MapData, Value<ArgumentKey>, u32>,
     arg_counts: HashMap<MapData, Value<ArgumentCall>, u32>,

@@ -1,5 +1,6 @@
 //! One or more recordings on one loaded object: watching, the events, and the observation at the end.
 
+mod denials;
 mod observe;
 
 use crate::{
@@ -371,15 +372,20 @@ impl Recorder {
             .max()
             .or(Some(0));
         recording.libc = processes.iter().find_map(|pid| proc::libc(*pid));
-        self.read_blocked(recording, processes);
-        Ok(())
+        self.read_blocked(recording, processes)
     }
 
-    fn read_blocked(&mut self, recording: &mut Recording, processes: &BTreeSet<u32>) {
+    fn read_blocked(
+        &mut self,
+        recording: &mut Recording,
+        processes: &BTreeSet<u32>,
+    ) -> Result<(), RecorderError> {
         let mut calls: Vec<(Arch, i64, u32, String)> = Vec::new();
         if let Ok(tasks) = self.kernel.blocked() {
             let ids = recording.cgroup.ids();
-            for task in tasks.iter().filter(|task| ids.contains(&task.cgroup)) {
+            let own = || tasks.iter().filter(|task| ids.contains(&task.cgroup));
+            self.kernel.set_inside(own())?;
+            for task in own() {
                 if task.nr >= 0 {
                     let (row, nr) = split(task.abi, task.nr);
                     calls.extend(
@@ -434,6 +440,7 @@ impl Recorder {
                 .entry(name.to_owned())
                 .or_insert(sighting);
         }
+        Ok(())
     }
 
     /// Waits up to `timeout` for events and takes them in.

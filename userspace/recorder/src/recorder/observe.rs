@@ -166,7 +166,7 @@ impl Recorder {
             let nr = key.nr.cast_signed();
             let first = self.counted(recording, &counted);
             match named(arch, nr) {
-                Some(name) => add_call(observation, arch, phase, name, first),
+                Some(name) => add(&mut observation.calls, arch, phase, name, first),
                 None => observation.unknown.push(UnknownNr {
                     arch,
                     phase,
@@ -176,29 +176,7 @@ impl Recorder {
                 }),
             }
         }
-        for (key, counted) in self.kernel.denied(slot) {
-            let (row, nr) = split(key.abi_phase >> 16, key.nr.cast_signed());
-            let phase = self.phase(recording, slot, key.abi_phase & 0xffff, undecided);
-            let Some(arch) = self.abi(row) else { continue };
-            let first = self.counted(recording, &counted);
-            match named(arch, nr) {
-                Some(name) => {
-                    observation
-                        .denied
-                        .entry((arch, phase))
-                        .or_default()
-                        .entry(name.to_owned())
-                        .or_insert(first);
-                }
-                None => observation.unknown.push(UnknownNr {
-                    arch,
-                    phase,
-                    nr,
-                    count: Some(counted.count),
-                    first,
-                }),
-            }
-        }
+        self.observe_denied(recording, slot, undecided, observation);
         observation
             .unknown
             .sort_by_key(|unknown| (unknown.arch, unknown.phase, unknown.nr));
@@ -221,7 +199,7 @@ impl Recorder {
                     .map(|first| self.sighting(recording, first))
                     .unwrap_or_default();
                 match syscall::name(arch, nr) {
-                    Some(name) => add_call(observation, arch, phase, name, first),
+                    Some(name) => add(&mut observation.calls, arch, phase, name, first),
                     None => observation.unknown.push(UnknownNr {
                         arch,
                         phase,
@@ -230,6 +208,41 @@ impl Recorder {
                         first,
                     }),
                 }
+            }
+        }
+    }
+
+    /// Calls that a filter denied: whatever their results, one of each number, seen first where it was first.
+    fn observe_denied(
+        &self,
+        recording: &Recording,
+        slot: SlotId,
+        undecided: bool,
+        observation: &mut Observation,
+    ) {
+        let mut denied: BTreeMap<_, Counted> = BTreeMap::new();
+        for (key, counted) in self.kernel.denied(slot) {
+            let (row, nr) = split(key.abi_phase >> 16, key.nr.cast_signed());
+            let phase = self.phase(recording, slot, key.abi_phase & 0xffff, undecided);
+            let Some(arch) = self.abi(row) else { continue };
+            let known = denied.entry((arch, phase, nr)).or_default();
+            let count = known.count + counted.count;
+            if known.count == 0 || counted.time < known.time {
+                *known = counted;
+            }
+            known.count = count;
+        }
+        for ((arch, phase, nr), counted) in denied {
+            let first = self.counted(recording, &counted);
+            match named(arch, nr) {
+                Some(name) => add(&mut observation.denied, arch, phase, name, first),
+                None => observation.unknown.push(UnknownNr {
+                    arch,
+                    phase,
+                    nr,
+                    count: Some(counted.count),
+                    first,
+                }),
             }
         }
     }
@@ -272,7 +285,13 @@ impl Recorder {
 
     /// What a block's calls are to a profile. `undecided`: numbers and values that are kept by slot and phase only may be
     /// those of a process that entered.
-    fn phase(&self, recording: &Recording, slot: SlotId, block: u32, undecided: bool) -> Phase {
+    pub(super) fn phase(
+        &self,
+        recording: &Recording,
+        slot: SlotId,
+        block: u32,
+        undecided: bool,
+    ) -> Phase {
         match phase_of(block) {
             Phase::Runtime if undecided => Phase::Entered,
             Phase::App if self.is_hook(recording, slot, block) => Phase::Hook,
@@ -312,20 +331,26 @@ impl Recorder {
     }
 
     fn sighting(&self, recording: &Recording, first: &First) -> Sighting {
-        let exe = self.files.get(&first.image).cloned().or_else(|| {
-            let link = fs::read_link(format!("/proc/{}/exe", first.pid)).ok()?;
-            (first.image == 0).then(|| link.display().to_string())
-        });
         Sighting {
             first_ns: Some(first.time.saturating_sub(recording.started_ktime)),
             caller: Some(Caller {
                 pid: first.pid,
                 comm: first.comm.clone(),
-                exe,
+                exe: self.exe(first.pid, first.image),
                 ..Caller::default()
             }),
             ..Sighting::default()
         }
+    }
+
+    /// The file that a process executed last, by when it did; 0 where that was before the recording.
+    pub(super) fn exe(&self, pid: u32, image: u64) -> Option<String> {
+        let known = self.files.get(&image).cloned();
+        known.or_else(|| {
+            let link = || fs::read_link(format!("/proc/{pid}/exe")).ok();
+            let link = (image == 0).then(link)??;
+            Some(link.display().to_string())
+        })
     }
 
     fn counted(&self, recording: &Recording, counted: &Counted) -> Sighting {
@@ -344,15 +369,21 @@ impl Recorder {
 /// Does what this counts cost no call that a profile could name? Of the numbers out of range, only those private to Arm have names.
 pub(super) fn is_explanation(machine: Arch, stat: Stat) -> bool {
     match stat {
-        Stat::ArgumentsFull | Stat::RingFull => true,
+        Stat::ArgumentsFull | Stat::RingFull | Stat::DeniedUnjudged => true,
         Stat::UnknownFull => machine != Arch::Aarch64,
         _ => false,
     }
 }
 
 /// Adds a call, or the earlier sighting of one that is there.
-fn add_call(observation: &mut Observation, arch: Arch, phase: Phase, name: &str, first: Sighting) {
-    let calls = observation.calls.entry((arch, phase)).or_default();
+fn add(
+    to: &mut BTreeMap<(Arch, Phase), BTreeMap<String, Sighting>>,
+    arch: Arch,
+    phase: Phase,
+    name: &str,
+    first: Sighting,
+) {
+    let calls = to.entry((arch, phase)).or_default();
     match calls.get_mut(name) {
         Some(seen) if earlier(&first, seen) => *seen = first,
         Some(_) => {}
