@@ -68,6 +68,18 @@ impl Arch {
         }
     }
 
+    /// The kernel's number for it, `AUDIT_ARCH_…` of linux/audit.h: x86_64 and x32 share one.
+    #[must_use]
+    pub fn audit_token(self) -> u32 {
+        match self {
+            Self::X86_64 | Self::X32 => 0xc000_003e,
+            Self::X86 => 0x4000_0003,
+            Self::Aarch64 => 0xc000_00b7,
+            Self::Arm => 0x4000_0028,
+            Self::Riscv64 => 0xc000_00f3,
+        }
+    }
+
     /// The inverse of [`Arch::name`].
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {

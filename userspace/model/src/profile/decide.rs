@@ -1,13 +1,13 @@
 //! What a profile does with one call: its meaning, without a filter.
 
 use super::effect::{Gathered, Width};
-use super::{Action, Condition, Op, Profile};
+use super::{Action, Condition, Effect, Op, Profile};
 use crate::arch::Arch;
 use crate::syscall;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Set in the numbers of x32: `__X32_SYSCALL_BIT` of asm/unistd.h.
-const X32_BIT: u32 = 0x4000_0000;
+pub(crate) const X32_BIT: u32 = 0x4000_0000;
 
 /// A system call, as a filter sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,12 +59,20 @@ pub fn decide(profile: &Profile, native: Arch, call: &Call) -> Action {
 
 impl Profile {
     /// Whether a filter lets in the calls of an ABI: libseccomp always adds the native one.
-    fn covers(&self, native: Arch, arch: Arch) -> bool {
+    pub(crate) fn covers(&self, native: Arch, arch: Arch) -> bool {
         arch == native || self.architectures.contains(&arch.into())
+    }
+
+    /// What happens with each number of an ABI (as the kernel has it) for which there is a rule, in the width of its arguments.
+    pub(crate) fn effects_by_number(&self, arch: Arch) -> BTreeMap<u32, Effect> {
+        gather(self, arch, None)
+            .into_iter()
+            .map(|(nr, gathered)| (nr, gathered.effect(self.default_action)))
+            .collect()
     }
 }
 
-fn width(arch: Arch) -> Width {
+pub(crate) fn width(arch: Arch) -> Width {
     match arch {
         Arch::X86_64 | Arch::Aarch64 | Arch::Riscv64 => Width::Bits64,
         Arch::X86 | Arch::X32 | Arch::Arm => Width::Bits32,

@@ -16,7 +16,7 @@ use super::{Action, Condition, Op, Profile, Rule};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What happens with the calls of one name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
     /// This, with any arguments.
     Always(Action),

@@ -1,7 +1,8 @@
-//! What holds for every observation and every policy.
+//! What holds for every observation, policy and profile.
 
 mod diff;
 mod files;
+mod filter;
 mod generate;
 mod merge;
 mod strategy;

@@ -6,7 +6,7 @@ use seccast_model::observation::{
     Arguments, Backend, Caller, EnteredAs, EnteredProcess, Extra, Machine, Observation, Phase,
     Sighting, Target, UnknownNr,
 };
-use seccast_model::profile::{Action, Condition, OciArch, Op, Profile, Rule};
+use seccast_model::profile::{Action, Call, Condition, OciArch, Op, Profile, Rule};
 use seccast_model::{Arch, Policy, Runtime, syscall};
 use std::collections::BTreeMap;
 
@@ -298,4 +298,123 @@ prop_compose! {
             rules,
         }
     }
+}
+
+/// Names that have rules often enough to meet: of all ABIs, of some, through i386's multiplexers, and of none.
+const ACTING: [&str; 16] = [
+    "read",
+    "personality",
+    "socket",
+    "accept",
+    "send",
+    "recvmmsg",
+    "socketcall",
+    "semop",
+    "semtimedop",
+    "shmat",
+    "ipc",
+    "mmap2",
+    "execve",
+    "set_tls",
+    "renameat",
+    "from_linux_9",
+];
+
+/// Few values, so that conditions of several rules and arguments of calls meet.
+fn value() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        4 => 0..4_u64,
+        1 => (0..4_u64).prop_map(|value| value << 32 | 2),
+        1 => prop::sample::select(vec![u64::MAX, u64::from(u32::MAX), 1 << 31, 1 << 63, 20]),
+    ]
+}
+
+/// Masks without a bit in the lower half only are left out: they are no condition on 32-bit ABIs, which no spelling keeps.
+fn acting_condition() -> impl Strategy<Value = Condition> {
+    let mask = prop::sample::select(vec![0, 1, 3, 0xffff_ffff, 2 << 32 | 2, u64::MAX]);
+    (
+        0..3_u8,
+        prop::sample::select(Op::ALL.to_vec()),
+        value(),
+        mask,
+        value(),
+    )
+        .prop_map(|(index, op, value, mask, value_two)| Condition {
+            index,
+            op,
+            value: if op == Op::MaskedEq { mask } else { value },
+            value_two,
+        })
+}
+
+fn acting_action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        4 => Just(Action::Allow),
+        3 => Just(Action::Errno(38)),
+        1 => action(),
+    ]
+}
+
+/// A profile whose rules meet each other and the calls of [`call`].
+pub(crate) fn acting_profile() -> impl Strategy<Value = Profile> {
+    let name = prop::sample::select(ACTING.to_vec()).prop_map(str::to_owned);
+    let rule = (
+        btree_set(name, 1..5),
+        acting_action(),
+        vec(acting_condition(), 0..4),
+    );
+    (
+        acting_action(),
+        btree_set(prop::sample::select(Arch::ALL.to_vec()), 0..4),
+        vec(rule, 0..10),
+    )
+        .prop_map(|(default_action, architectures, rules)| Profile {
+            default_action,
+            architectures: architectures.into_iter().map(OciArch::from).collect(),
+            flags: None,
+            listener_path: None,
+            listener_metadata: None,
+            rules: rules
+                .into_iter()
+                .map(|(names, action, conditions)| Rule {
+                    names,
+                    action,
+                    conditions,
+                })
+                .collect(),
+        })
+}
+
+/// A call of one of the names that [`acting_profile`] has, or by a number that means nothing.
+pub(crate) fn call() -> impl Strategy<Value = Call> {
+    let named = (
+        prop::sample::select(Arch::ALL.to_vec()),
+        prop::sample::select(ACTING.to_vec()),
+    )
+        .prop_filter_map("no such call", |(arch, name)| {
+            Some((arch, syscall::nr(arch, name)?))
+        });
+    let odd = (
+        prop::sample::select(Arch::ALL.to_vec()),
+        prop_oneof![
+            any::<u32>(),
+            prop::sample::select(vec![0x3fff_ffff, 0x4000_0000, 0x8000_0000, u32::MAX])
+        ],
+    );
+    (
+        prop_oneof![9 => named, 1 => odd],
+        prop::array::uniform6(value()),
+    )
+        .prop_map(|((arch, nr), args)| Call { arch, nr, args })
+}
+
+/// What a machine may be.
+pub(crate) fn machine_arch() -> impl Strategy<Value = Arch> {
+    prop::sample::select(vec![
+        Arch::X86_64,
+        Arch::X86,
+        Arch::Aarch64,
+        Arch::Arm,
+        Arch::Riscv64,
+    ])
 }
