@@ -3,7 +3,7 @@
 use crate::output;
 use anyhow::{Context as _, anyhow};
 use seccast_model::{
-    Arch, Kind, Observation, Profile, defaults,
+    Arch, Kind, Merged, Observation, Profile, defaults,
     observation::ReadError,
     parse::moby::{Host, MobyProfile},
     position,
@@ -13,7 +13,7 @@ use std::{
     collections::BTreeSet,
     fs::File,
     io::{self, Read as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// One byte more than any of the formats may have: enough to be told that it is too large.
@@ -24,6 +24,8 @@ const LIMIT: u64 = (64 << 20) + 1;
 pub enum Input {
     /// What a recording saw.
     Observation(Box<Observation>),
+    /// What several saw, joined.
+    Merged(Box<Merged>),
     /// A profile as a runtime gets it; one with conditions of docker or podman is resolved.
     Profile(Box<Profile>),
 }
@@ -60,6 +62,11 @@ impl Reader {
         let bytes = bytes(path)?;
         let kind = match Observation::from_json(&bytes) {
             Ok(observation) => return Ok(Input::Observation(Box::new(observation))),
+            Err(ReadError::Foreign { kind: Kind::Merged }) => {
+                return Merged::from_json(&bytes)
+                    .map(|merged| Input::Merged(Box::new(merged)))
+                    .map_err(|error| refuse(path, &bytes, error.field(), &error));
+            }
             Err(ReadError::Foreign { kind }) => kind,
             Err(error) => return Err(refuse(path, &bytes, error.field(), &error)),
         };
@@ -100,13 +107,33 @@ impl Reader {
     }
 }
 
-/// Reads an observation; `-` is stdin.
+/// Reads observations, merged or not, and joins them; `-` is stdin.
 ///
 /// # Errors
-/// As [`Reader::read`]; a profile is an error.
-pub fn observation(path: &Path) -> anyhow::Result<Observation> {
-    let bytes = bytes(path)?;
-    Observation::from_json(&bytes).map_err(|error| refuse(path, &bytes, error.field(), &error))
+/// As [`Reader::read`]; a profile is an error, and so are two files of one recording that say different things of it.
+pub fn recordings(paths: &[PathBuf]) -> anyhow::Result<Merged> {
+    let mut merged = Merged::default();
+    for path in paths {
+        let bytes = bytes(path)?;
+        let one = match Observation::from_json(&bytes) {
+            Ok(observation) => Ok(Merged::of(observation)?),
+            Err(ReadError::Foreign { kind: Kind::Merged }) => Merged::from_json(&bytes),
+            Err(error) => Err(error),
+        };
+        let one = one.map_err(|error| refuse(path, &bytes, error.field(), &error))?;
+        absorb(&mut merged, one, path)?;
+    }
+    Ok(merged)
+}
+
+/// Joins what a file holds.
+///
+/// # Errors
+/// When it says other things of a recording than those before it; the error names the file.
+pub fn absorb(merged: &mut Merged, one: Merged, path: &Path) -> anyhow::Result<()> {
+    merged
+        .absorb(one)
+        .with_context(|| format!("cannot join {} with the files before it", path.display()))
 }
 
 /// The bytes of a file, bounded; `-` is stdin.

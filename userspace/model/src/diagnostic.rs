@@ -5,7 +5,7 @@ use std::fmt;
 /// A finding, with what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// `SC0001`…; never reused for something else.
+    /// `SC0001`…; never reused for something else. The next new one is SC0017.
     pub code: &'static str,
     /// How much it matters.
     pub severity: Severity,
@@ -47,5 +47,16 @@ impl fmt::Display for Diagnostic {
             self.code,
             self.message
         )
+    }
+}
+
+/// At most 20, then how many more.
+pub(crate) fn list<T: AsRef<str>>(names: &[T]) -> String {
+    let shown: Vec<&str> = names.iter().take(20).map(AsRef::as_ref).collect();
+    let more = names.len() - shown.len();
+    if more == 0 {
+        shown.join(", ")
+    } else {
+        format!("{} and {more} more", shown.join(", "))
     }
 }

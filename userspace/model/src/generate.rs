@@ -902,6 +902,40 @@ mod tests {
     }
 
     #[test]
+    fn findings_in_several_recordings() {
+        let of = |id, image: Option<&str>, name: Option<&str>, calls: &[&str]| Observation {
+            target: Target {
+                image: image.map(str::to_owned),
+                container_name: name.map(str::to_owned),
+                ..Target::default()
+            },
+            ..app(id, calls)
+        };
+        let found = |observations: &[Observation]| -> Vec<String> {
+            let generated = generate(observations, &bare()).unwrap();
+            generated
+                .diagnostics
+                .iter()
+                .map(ToString::to_string)
+                .collect()
+        };
+        let redis = |id, name, calls| of(id, Some("redis"), Some(name), calls);
+        let same = [redis(1, "a", &["read"]), redis(2, "b", &["read"])];
+        assert_eq!(found(&same), [] as [String; 0]);
+        let rare = [&same[..], &[redis(3, "c", &["read", "write"])]].concat();
+        assert_eq!(
+            found(&rare),
+            ["info SC0016: seen in some of the recordings only: write 1 of 3"]
+        );
+        let nginx = of(3, Some("nginx"), None, &["read"]);
+        let unnamed = of(4, None, Some("c"), &["read"]);
+        assert_eq!(
+            found(&[&same[..], &[nginx, unnamed]].concat()),
+            ["warning SC0015: the recordings are of different targets: c, nginx, redis"]
+        );
+    }
+
+    #[test]
     fn a_name_of_a_newer_version_is_kept() {
         let generated = generate(&[app(1, &["from_linux_9"])], &bare()).unwrap();
         assert_eq!(names(&generated), ["from_linux_9"]);

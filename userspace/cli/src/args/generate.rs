@@ -16,7 +16,7 @@ Examples:
 
 Exit codes: 0 done; 1 the observations are incomplete; 2 usage; 3 could not.")]
 pub struct GenerateArgs {
-    /// Observation files; `-` is stdin
+    /// Observation files, merged or not; `-` is stdin
     #[arg(required_unless_present = "audit", value_name = "OBS")]
     pub observations: Vec<PathBuf>,
     /// Where the profile goes; `-` is stdout. The report goes beside a file

@@ -10,8 +10,8 @@ use crate::{
     },
 };
 use seccast_model::{
-    Diagnostic, Generated, Observation, Policy, Runtime, Severity, audit_profile, defaults,
-    generate, observation::EnteredAs,
+    Diagnostic, Generated, Merged, Policy, Runtime, Severity, audit_profile, defaults,
+    generate::from_merged, observation::EnteredAs,
 };
 
 /// Does it.
@@ -21,17 +21,11 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<Exit> {
         destination.write(&audit_profile().to_oci_json())?;
         return Ok(Exit::Done);
     }
-    let mut observations = args
-        .observations
-        .iter()
-        .map(|path| input::observation(path))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    for observation in &mut observations {
-        if observation.entered_as.is_none() && observation.entered_count > 0 {
-            observation.entered_as = args.entered.map(EnteredAs::from);
-        }
+    let mut merged = input::recordings(&args.observations)?;
+    if let Some(entered) = args.entered {
+        merged.decide_entered(entered.into());
     }
-    let complete = write_profile(&observations, &args.policy, &destination, args.quiet)?;
+    let complete = write_profile(&merged, &args.policy, &destination, args.quiet)?;
     Ok(if complete || args.allow_incomplete {
         Exit::Done
     } else {
@@ -41,7 +35,7 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<Exit> {
 
 /// Makes and writes the profile, and beside a file its report. True if nothing may be missing.
 pub fn write_profile(
-    observations: &[Observation],
+    merged: &Merged,
     policy: &PolicyArgs,
     destination: &Destination,
     quiet: bool,
@@ -50,10 +44,10 @@ pub fn write_profile(
         profile,
         mut report,
         diagnostics,
-    } = generate(observations, &policy.into())?;
-    if let Some(observation) = observations.first() {
+    } = from_merged(merged, &policy.into())?;
+    if let Some(recording) = merged.recordings.values().next() {
         report.compare(&defaults::docker(
-            observation.machine.arch,
+            recording.machine.arch,
             defaults::DOCKER_CAPABILITIES,
         )?);
     }

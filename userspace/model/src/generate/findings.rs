@@ -1,14 +1,14 @@
-//! What the data itself gives reason to say. Codes are never reused: the next new one is SC0017.
+//! What a profile gives reason to say, and the recordings that it was made of.
 
 use crate::arch::Arch;
-use crate::diagnostic::{Diagnostic, Severity};
+use crate::diagnostic::{Diagnostic, Severity, list};
 use crate::merge::Merged;
-use crate::report::{Incomplete, Origin, Report};
+use crate::report::{Origin, Report};
 use crate::syscall;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn diagnose(merged: &Merged, report: &Report) -> Vec<Diagnostic> {
-    let mut findings = Vec::new();
+    let mut findings = merged.diagnose();
     let mut find = |code, severity, message: String, advice: Option<&str>| {
         findings.push(Diagnostic {
             code,
@@ -17,8 +17,6 @@ pub(super) fn diagnose(merged: &Merged, report: &Report) -> Vec<Diagnostic> {
             advice: advice.map(str::to_owned),
         });
     };
-    let of = merged.recordings.len();
-    let recordings = || merged.recordings.values();
 
     if !report.unknown.is_empty() {
         let numbers: Vec<String> = report
@@ -99,35 +97,6 @@ pub(super) fn diagnose(merged: &Merged, report: &Report) -> Vec<Diagnostic> {
         }
     }
 
-    let filtered = recordings().filter(|one| one.filtered).count();
-    if filtered > 0 {
-        find(
-            "SC0004",
-            Severity::Warning,
-            format!(
-                "{filtered} of {of} recordings ran under a filter: what it denied, and what would have followed, was not recorded"
-            ),
-            Some(
-                "record with the audit profile (`generate --audit`), which loads a filter that denies nothing",
-            ),
-        );
-    }
-
-    for reason in &report.incomplete {
-        let (code, advice) = match reason {
-            Incomplete::Losses { .. } => ("SC0005", "record again"),
-            Incomplete::StartedLate { .. } => (
-                "SC0006",
-                "arm the recording with `--wait` and restart the target, or merge with a recording that has the start",
-            ),
-            Incomplete::UndecidedEntered { .. } => (
-                "SC0007",
-                "say what these processes are, with `--entered app` or `--entered runtime` of `record` or `generate`",
-            ),
-        };
-        find(code, Severity::Error, reason.to_string(), Some(advice));
-    }
-
     if !report.denied.is_empty() {
         let names: Vec<&String> = report.denied.keys().collect();
         find(
@@ -138,16 +107,6 @@ pub(super) fn diagnose(merged: &Merged, report: &Report) -> Vec<Diagnostic> {
                 list(&names)
             ),
             Some("`--include-denied` allows them"),
-        );
-    }
-
-    if recordings().any(|one| one.own_filter) {
-        find(
-            "SC0009",
-            Severity::Info,
-            "the application installs a filter of its own: what that denies is not needed"
-                .to_owned(),
-            None,
         );
     }
 
@@ -191,94 +150,6 @@ pub(super) fn diagnose(merged: &Merged, report: &Report) -> Vec<Diagnostic> {
         );
     }
 
-    let late = recordings()
-        .filter(|one| one.started_late_ns.is_some())
-        .count();
-    if late > 0 && late < of {
-        find(
-            "SC0013",
-            Severity::Info,
-            format!(
-                "{late} of {of} recordings began after their target's start; the start is taken from the others"
-            ),
-            None,
-        );
-    }
-
-    let unprivileged: BTreeSet<&String> = recordings()
-        .flat_map(|one| &one.unprivileged_exec)
-        .collect();
-    if !unprivileged.is_empty() {
-        let files: Vec<String> = unprivileged
-            .iter()
-            .map(|file| file.escape_debug().to_string())
-            .collect();
-        find(
-            "SC0014",
-            Severity::Warning,
-            format!(
-                "executed without the privileges of their set-id bits or file capabilities, which ptrace takes away: {}",
-                list(&files)
-            ),
-            Some(
-                "what they call with their privileges is missing; record as root, where eBPF takes nothing away",
-            ),
-        );
-    }
-
-    let targets = targets(merged);
-    if targets.len() > 1 {
-        find(
-            "SC0015",
-            Severity::Warning,
-            format!(
-                "the recordings are of different targets: {}",
-                list(&targets)
-            ),
-            Some(
-                "a profile of several images allows each what any of them needs; make one for each",
-            ),
-        );
-    }
-
-    let sometimes: Vec<String> = merged
-        .seen_sometimes()
-        .into_iter()
-        .filter(|(name, _)| report.syscalls.contains_key(*name))
-        .map(|(name, presence)| format!("{name} {presence}"))
-        .collect();
-    if !sometimes.is_empty() {
-        find(
-            "SC0016",
-            Severity::Info,
-            format!("seen in some of the recordings only: {}", list(&sometimes)),
-            None,
-        );
-    }
+    findings.sort_by_key(|finding| finding.code);
     findings
-}
-
-/// The images, or the names of containers without an image, where there is more than one.
-fn targets(merged: &Merged) -> Vec<String> {
-    let targets = || merged.recordings.values().map(|one| &one.target);
-    let images: BTreeSet<&String> = targets()
-        .filter_map(|target| target.image.as_ref())
-        .collect();
-    let names = targets().filter(|target| target.image.is_none());
-    let names: BTreeSet<&String> = names.filter_map(|it| it.container_name.as_ref()).collect();
-    images
-        .union(&names)
-        .map(|name| name.escape_debug().to_string())
-        .collect()
-}
-
-/// At most 20, then how many more.
-fn list<T: AsRef<str>>(names: &[T]) -> String {
-    let shown: Vec<&str> = names.iter().take(20).map(AsRef::as_ref).collect();
-    let more = names.len() - shown.len();
-    if more == 0 {
-        shown.join(", ")
-    } else {
-        format!("{} and {more} more", shown.join(", "))
-    }
 }

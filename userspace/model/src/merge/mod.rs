@@ -1,5 +1,6 @@
 //! Several files made one: recordings, and profiles.
 
+mod findings;
 pub mod observations;
 mod wire;
 

@@ -482,7 +482,11 @@ mod tests {
                 json!("seccast/observation.v1"),
                 "this is an observation",
             ),
-            ("/recordings/1/recording_id", json!("x"), "`recording_id`"),
+            (
+                "/recordings/1/recording_id",
+                json!("x"),
+                "`recordings[1].recording_id`",
+            ),
             (
                 "/recordings/1/recording_id",
                 json!(format!("{:032x}", 1)),

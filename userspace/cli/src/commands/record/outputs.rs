@@ -10,7 +10,7 @@ use crate::{
     },
 };
 use anyhow::{Context as _, bail};
-use seccast_model::{Observation, observation::EnteredProcess};
+use seccast_model::{Merged, Observation, observation::EnteredProcess};
 use seccast_recorder::{cgroup::is_id, engine::command::Start, proc};
 use std::{
     collections::BTreeSet,
@@ -147,7 +147,7 @@ impl Files {
         }
         if let Some(destination) = &self.profile {
             write_profile(
-                std::slice::from_ref(observation),
+                &Merged::of(observation.clone())?,
                 &args.policy,
                 destination,
                 true,
@@ -187,7 +187,7 @@ impl Files {
         }
         if let Some(destination) = &self.profile {
             let written = write_profile(
-                std::slice::from_ref(observation),
+                &Merged::of(observation.clone())?,
                 &args.policy,
                 destination,
                 args.quiet,

@@ -1,0 +1,142 @@
+//! What recordings give reason to say, whatever is made of them.
+
+use super::observations::Merged;
+use crate::diagnostic::{Diagnostic, Severity, list};
+use crate::report::Incomplete;
+use std::collections::BTreeSet;
+
+impl Merged {
+    /// Findings about the recordings, in the order of their codes.
+    #[must_use]
+    pub fn diagnose(&self) -> Vec<Diagnostic> {
+        let mut findings = Vec::new();
+        let mut find = |code, severity, message: String, advice: Option<&str>| {
+            findings.push(Diagnostic {
+                code,
+                severity,
+                message,
+                advice: advice.map(str::to_owned),
+            });
+        };
+        let of = self.recordings.len();
+        let recordings = || self.recordings.values();
+
+        let filtered = recordings().filter(|one| one.filtered).count();
+        if filtered > 0 {
+            find(
+                "SC0004",
+                Severity::Warning,
+                format!(
+                    "{filtered} of {of} recordings ran under a filter: what it denied, and what would have followed, was not recorded"
+                ),
+                Some(
+                    "record with the audit profile (`generate --audit`), which loads a filter that denies nothing",
+                ),
+            );
+        }
+
+        for reason in self.incomplete() {
+            let (code, advice) = match reason {
+                Incomplete::Losses { .. } => ("SC0005", "record again"),
+                Incomplete::StartedLate { .. } => (
+                    "SC0006",
+                    "arm the recording with `--wait` and restart the target, or merge with a recording that has the start",
+                ),
+                Incomplete::UndecidedEntered { .. } => (
+                    "SC0007",
+                    "say what these processes are, with `--entered app` or `--entered runtime` of `record` or `generate`",
+                ),
+            };
+            find(code, Severity::Error, reason.to_string(), Some(advice));
+        }
+
+        if recordings().any(|one| one.own_filter) {
+            find(
+                "SC0009",
+                Severity::Info,
+                "the application installs a filter of its own: what that denies is not needed"
+                    .to_owned(),
+                None,
+            );
+        }
+
+        let late = recordings()
+            .filter(|one| one.started_late_ns.is_some())
+            .count();
+        if late > 0 && late < of {
+            find(
+                "SC0013",
+                Severity::Info,
+                format!(
+                    "{late} of {of} recordings began after their target's start; the start is taken from the others"
+                ),
+                None,
+            );
+        }
+
+        let unprivileged: BTreeSet<&String> = recordings()
+            .flat_map(|one| &one.unprivileged_exec)
+            .collect();
+        if !unprivileged.is_empty() {
+            let files: Vec<String> = unprivileged
+                .iter()
+                .map(|file| file.escape_debug().to_string())
+                .collect();
+            find(
+                "SC0014",
+                Severity::Warning,
+                format!(
+                    "executed without the privileges of their set-id bits or file capabilities, which ptrace takes away: {}",
+                    list(&files)
+                ),
+                Some(
+                    "what they call with their privileges is missing; record as root, where eBPF takes nothing away",
+                ),
+            );
+        }
+
+        let targets = targets(self);
+        if targets.len() > 1 {
+            find(
+                "SC0015",
+                Severity::Warning,
+                format!(
+                    "the recordings are of different targets: {}",
+                    list(&targets)
+                ),
+                Some(
+                    "a profile of several images allows each what any of them needs; make one for each",
+                ),
+            );
+        }
+
+        let sometimes: Vec<String> = self
+            .seen_sometimes()
+            .into_iter()
+            .map(|(name, presence)| format!("{name} {presence}"))
+            .collect();
+        if !sometimes.is_empty() {
+            find(
+                "SC0016",
+                Severity::Info,
+                format!("seen in some of the recordings only: {}", list(&sometimes)),
+                None,
+            );
+        }
+        findings
+    }
+}
+
+/// The images, or the names of containers without an image, where there is more than one.
+fn targets(merged: &Merged) -> Vec<String> {
+    let targets = || merged.recordings.values().map(|one| &one.target);
+    let images: BTreeSet<&String> = targets()
+        .filter_map(|target| target.image.as_ref())
+        .collect();
+    let names = targets().filter(|target| target.image.is_none());
+    let names: BTreeSet<&String> = names.filter_map(|it| it.container_name.as_ref()).collect();
+    images
+        .union(&names)
+        .map(|name| name.escape_debug().to_string())
+        .collect()
+}
