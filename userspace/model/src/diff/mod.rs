@@ -344,6 +344,7 @@ fn kind(was: &Effect, is: &Effect, permits_only: bool) -> Option<ChangeKind> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::merge::Merged;
     use crate::observation::{Observation, Phase};
     use crate::policy::Policy;
     use crate::profile::{Condition, ENOSYS, EPERM, Op, Profile, Rule};
@@ -416,13 +417,17 @@ mod tests {
         Observation::from_json(file).unwrap()
     }
 
+    fn recorded(label: &str, observation: Observation) -> Subject {
+        Subject::recorded(label, &Merged::of(observation).unwrap()).unwrap()
+    }
+
     #[test]
     fn a_recording_and_the_profile_that_was_made_of_it() {
         let generated = generate(&[redis()], &Policy::default()).unwrap();
         let reasons = Reasons::of(&generated.report);
         let profile =
             Subject::profile("redis.json", generated.profile, Arch::X86_64, Some(reasons));
-        let recorded = Subject::recorded("redis.observation.json", &[redis()]).unwrap();
+        let recorded = recorded("redis.observation.json", redis());
         let found = diff(&profile, &recorded).unwrap();
         assert_eq!(found.count(ChangeKind::Added), 0);
         assert_eq!(found.count(ChangeKind::Widened), 0);
@@ -454,8 +459,8 @@ mod tests {
         let mut value = arguments.values.first().unwrap().clone();
         value[0] = 17;
         arguments.values.insert(value);
-        let before = Subject::recorded("1.json", &[redis()]).unwrap();
-        let after = Subject::recorded("2.json", &[after]).unwrap();
+        let before = recorded("1.json", redis());
+        let after = recorded("2.json", after);
         let found = diff(&before, &after).unwrap();
         assert_eq!(found.summary(), "1 added, 1 widened");
         insta::assert_snapshot!("diff_markdown", found.to_markdown());

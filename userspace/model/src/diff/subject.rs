@@ -2,8 +2,9 @@
 
 use super::permit::Permit;
 use crate::arch::Arch;
-use crate::generate::{GenerateError, generate};
-use crate::observation::{Arguments, Observation, Phase};
+use crate::generate::{GenerateError, from_merged};
+use crate::merge::Merged;
+use crate::observation::{Arguments, EnteredAs, Phase};
 use crate::policy::Policy;
 use crate::profile::{Action, ENOSYS};
 use crate::profile::{Condition, Effect, Op, Profile};
@@ -48,18 +49,18 @@ impl Subject {
     ///
     /// # Errors
     /// When nothing was recorded.
-    pub fn recorded(label: &str, observations: &[Observation]) -> Result<Self, GenerateError> {
+    pub fn recorded(label: &str, merged: &Merged) -> Result<Self, GenerateError> {
         let policy = Policy {
             core: false,
             base: false,
             closure: false,
             ..Policy::default()
         };
-        let reasons = Reasons::of(&generate(observations, &policy)?.report);
+        let reasons = Reasons::of(&from_merged(merged, &policy)?.report);
         let mut calls: BTreeMap<(Arch, String), Effect> = BTreeMap::new();
         for (name, whys) in &reasons.calls {
             for arch in whys.iter().filter_map(|why| why.arch) {
-                let effect = recorded(observations, arch, name);
+                let effect = recorded(merged, arch, name);
                 calls.insert((arch, name.clone()), effect);
             }
         }
@@ -186,24 +187,30 @@ impl Subject {
 }
 
 /// What a filter would have to allow for what was recorded: every argument, or where these were recorded just them.
-fn recorded(observations: &[Observation], arch: Arch, name: &str) -> Effect {
+fn recorded(merged: &Merged, arch: Arch, name: &str) -> Effect {
+    let joined = merged
+        .calls
+        .iter()
+        .filter(|((of, phase), _)| *of == arch && !matches!(phase, Phase::Runtime | Phase::Hook))
+        .map(|(_, calls)| calls)
+        .chain(merged.blocked_at_attach.get(&arch))
+        .filter_map(|calls| calls.get(name))
+        .map(|seen| &seen.first);
+    // What entered counts for the recordings of which it was said.
+    let entered = merged
+        .recordings
+        .values()
+        .filter(|recording| recording.entered_as == Some(EnteredAs::App))
+        .flat_map(|recording| &recording.calls)
+        .filter(|((of, _), _)| *of == arch)
+        .filter_map(|(_, calls)| calls.get(name));
     let mut rules = BTreeSet::new();
-    for observation in observations {
-        let counts = |phase: Phase| !matches!(phase, Phase::Runtime | Phase::Hook);
-        let sightings = observation
-            .calls
-            .iter()
-            .filter(|((of, phase), _)| *of == arch && counts(*phase))
-            .map(|(_, calls)| calls)
-            .chain(observation.blocked_at_attach.get(&arch))
-            .filter_map(|calls| calls.get(name));
-        for sighting in sightings {
-            match &sighting.arguments {
-                Some(arguments) if !arguments.overflow && !arguments.values.is_empty() => {
-                    rules.extend(clauses(arguments).map(|clause| (clause, Action::Allow)));
-                }
-                _ => return Effect::Always(Action::Allow),
+    for sighting in joined.chain(entered) {
+        match &sighting.arguments {
+            Some(arguments) if !arguments.overflow && !arguments.values.is_empty() => {
+                rules.extend(clauses(arguments).map(|clause| (clause, Action::Allow)));
             }
+            _ => return Effect::Always(Action::Allow),
         }
     }
     if rules.is_empty() {

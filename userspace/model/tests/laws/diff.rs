@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use seccast_model::diff::{ChangeKind, Subject};
 use seccast_model::profile::{Action, Condition, OciArch, Op, Rule};
-use seccast_model::{Arch, Profile, diff};
+use seccast_model::{Arch, Merged, Profile, diff};
 use std::collections::BTreeSet;
 
 fn subject(profile: Profile) -> Subject {
@@ -71,7 +71,7 @@ proptest! {
     fn nothing_differs_from_itself(profile in profile(), observation in observation()) {
         let profile = subject(profile);
         prop_assert!(diff(&profile, &profile).unwrap().is_empty());
-        if let Ok(recorded) = Subject::recorded("o.json", &[observation]) {
+        if let Ok(recorded) = Subject::recorded("o.json", &Merged::of(observation).unwrap()) {
             prop_assert!(diff(&recorded, &recorded).unwrap().is_empty());
         }
     }
