@@ -68,6 +68,7 @@ const TOOLS: &[Need] = &[
     need("docker-compose", Command("docker-compose"), "projects of several containers"),
     need("bpftrace", Command("bpftrace"), "the witness of denials that is not seccast; a peer in the benchmark"),
     need("strace", Command("strace"), "ground truth for recorded system calls; a peer in the benchmark"),
+    need("jq", Command("jq"), "what the pages of docs/commands show"),
     need("apache2-utils", Command("ab"), "load for nginx"),
 ];
 
