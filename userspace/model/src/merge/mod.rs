@@ -2,6 +2,8 @@
 
 mod findings;
 pub mod observations;
+pub mod profiles;
 mod wire;
 
 pub use observations::{MergeError, Merged, Presence, RecordingId, Seen, UnknownSeen};
+pub use profiles::profiles;

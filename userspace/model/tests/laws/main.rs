@@ -5,4 +5,5 @@ mod files;
 mod filter;
 mod generate;
 mod merge;
+mod merge_profiles;
 mod strategy;

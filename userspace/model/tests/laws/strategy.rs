@@ -418,3 +418,20 @@ pub(crate) fn machine_arch() -> impl Strategy<Value = Arch> {
         Arch::Riscv64,
     ])
 }
+
+/// Three that can be merged, as far as their default actions and flags go.
+pub(crate) fn acting_profiles() -> impl Strategy<Value = (Profile, Profile, Profile)> {
+    (
+        acting_action(),
+        acting_profile(),
+        acting_profile(),
+        acting_profile(),
+    )
+        .prop_map(|(default_action, a, b, c)| {
+            let with = |profile| Profile {
+                default_action,
+                ..profile
+            };
+            (with(a), with(b), with(c))
+        })
+}
