@@ -4,12 +4,9 @@
 
 use crate::{
     cgroups, globals,
-    maps::{
-        DENIALS, DENIED, DENIED_ARGS, DENIERS, EEXIST, GENERATION, IGNORED, INSIDE, KEYS, TASKS,
-        count,
-    },
+    maps::{DENIALS, DENIED, DENIED_ARGS, DENIERS, EEXIST, IGNORED, INSIDE, KEYS, TASKS, count},
     provenance,
-    sys_enter::abi,
+    sys_enter::{abi, generation},
     task::{Probe, Reader, follow},
 };
 use aya_ebpf::{
@@ -54,21 +51,19 @@ pub(crate) fn watching() -> bool {
 fn slot() -> u32 {
     // SAFETY: the helper has no precondition.
     let id = unsafe { bpf_get_current_cgroup_id() };
-    if KEYS.get_ptr(id).is_none() {
-        let now = GENERATION
-            .get_ptr(0)
-            .map_or(0, |word| unsafe { read_volatile(word) });
-        // SAFETY: entries of maps; a torn or reused one can only differ.
+    let cgroup = KEYS.get_ptr(id).or_else(|| {
+        let now = generation();
+        // SAFETY: an entry of the map; a torn or reused one can only differ.
         let ignored = IGNORED
             .get_ptr(id)
             .is_some_and(|since| unsafe { *since } == now);
         if ignored || cgroups::first_sight(id) == 0 {
-            return NO_SLOT;
+            return None;
         }
-    }
+        KEYS.get_ptr(id)
+    });
     // SAFETY: entries of KEYS are never removed while their slot is recorded.
-    KEYS.get_ptr(id)
-        .map_or(NO_SLOT, |cgroup| unsafe { (*cgroup).slot })
+    cgroup.map_or(NO_SLOT, |cgroup| unsafe { (*cgroup).slot })
 }
 
 /// The current process, if it is recorded here. Of one that has left it is forgotten what it was in.

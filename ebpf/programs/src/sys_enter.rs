@@ -125,7 +125,7 @@ fn empty(_: RawTracePointContext) -> i32 {
 
 /// Read before any map: what is found under it holds for it.
 #[inline(always)]
-fn generation() -> u64 {
+pub(crate) fn generation() -> u64 {
     // SAFETY: a word of a map; volatile since user space writes it.
     GENERATION
         .get_ptr(0)

@@ -3,18 +3,28 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod root {
+    use seccast_kernel::enforcement::committed;
     use seccast_kernel::kernel;
     use seccast_model::arch::Arch::{self, X32, X86, X86_64};
-    use seccast_model::denial::{Answer, Denial};
-    use seccast_model::observation::Phase;
+    use seccast_model::denial::{Answer, Denial, Denier};
+    use seccast_model::observation::{Observation, Phase, Target};
     use seccast_recorder::cgroup::Hierarchy;
-    use seccast_recorder::command::Running;
+    use seccast_recorder::command::{CommandError, Running, User};
     use seccast_recorder::{Recorder, Recording};
-    use seccast_workloads::{numbers, path};
-    use std::collections::BTreeMap;
+    use seccast_rig::cgroup::Scope;
+    use seccast_rig::load::{redis_bundle, redis_ready};
+    use seccast_rig::{Container, Runtime, process};
+    use seccast_workloads::puppet::Puppet;
+    use seccast_workloads::{PROGRAMS, numbers, path};
+    use std::collections::{BTreeMap, BTreeSet};
     use std::fs;
+    use std::io;
+    use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
     use std::path::Path;
+    use std::process::{Command, ExitStatus};
     use std::time::{Duration, Instant};
+
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     /// Actions of linux/seccomp.h.
     const ALLOW: u32 = 0x7fff_0000;
@@ -57,7 +67,8 @@ mod root {
         denials: Vec<Denial>,
         /// Process ids and their statuses, in the order of the arguments of `denied`.
         processes: Vec<(u32, i32)>,
-        code: Option<i32>,
+        status: ExitStatus,
+        observation: Observation,
     }
 
     impl Run {
@@ -111,7 +122,9 @@ mod root {
             }
         };
         assert_eq!(running.leave(&hierarchy), [""; 0]);
-        no_loss(&mut recorder, &recording);
+        let observation = recorder.observe(&recording).unwrap();
+        assert!(observation.losses.is_empty(), "{:?}", observation.losses);
+        assert_eq!(recorder.unjudged().unwrap(), 0);
         let words = fs::read(&out).unwrap_or_default();
         let word = |bytes: &[u8]| u32::from_ne_bytes(bytes.try_into().unwrap());
         Run {
@@ -120,14 +133,9 @@ mod root {
                 .chunks_exact(8)
                 .map(|both| (word(&both[..4]), word(&both[4..]).cast_signed()))
                 .collect(),
-            code: status.code(),
+            status,
+            observation,
         }
-    }
-
-    fn no_loss(recorder: &mut Recorder, recording: &Recording) {
-        let observation = recorder.observe(recording).unwrap();
-        assert!(observation.losses.is_empty(), "{:?}", observation.losses);
-        assert_eq!(recorder.unjudged().unwrap(), 0);
     }
 
     /// `denied` with these threads of these processes, each making calls of a list.
@@ -156,7 +164,7 @@ mod root {
         ]);
         let start = Instant::now();
         let run = denied(&calls, &STORM, &filter);
-        assert_eq!(run.code, Some(0));
+        assert!(run.status.success(), "{}", run.status);
         // Each thread begins with the first of the list: n calls are ceil(n / 4) of the first, and so on.
         let threads = [1009, 2003, 3001, 3994];
         let of = |at: u64| threads.iter().map(|n| (n + 3 - at) / 4).sum::<u64>();
@@ -193,6 +201,16 @@ mod root {
                 assert_eq!(process.exe.as_deref(), file.to_str());
             }
         }
+        let denied = run.observation.denied.iter();
+        let denied =
+            denied.flat_map(|((arch, _), names)| names.keys().map(|name| (*arch, name.as_str())));
+        let names = [
+            (X86_64, "getpgid"),
+            (X86_64, "getsid"),
+            (X86, "getsid"),
+            (X32, "getsid"),
+        ];
+        assert_eq!(denied.collect::<BTreeSet<_>>(), names.into());
         println!(
             "10,007 denied calls by four threads in three processes, three ABIs, four errnos: all counted, {:?}",
             start.elapsed()
@@ -205,7 +223,7 @@ mod root {
         let calls = [GETSID, GETSID_I386, GETSID_X32];
         let filter = filter(&calls.map(|call| (call, TRAP)));
         let run = denied(&calls, &["23", "23,23"], &filter);
-        assert_eq!(run.code, Some(0));
+        assert!(run.status.success(), "{}", run.status);
         assert!(run.processes.iter().all(|(_, status)| *status == 0));
         let expected = [
             ((X86_64, 124, 124), 24),
@@ -228,7 +246,7 @@ mod root {
             &["2", "2,1", "2"],
             &filter(&[(GETSID, KILL_PROCESS)]),
         );
-        assert_eq!(run.code, Some(0));
+        assert!(run.status.success(), "{}", run.status);
         println!("{:?}", run.processes);
         assert!(run.processes.iter().all(|(_, status)| status & 127 == 31));
         assert_eq!(run.counts(), [((X86_64, 124, 124), 3)].into());
@@ -245,7 +263,7 @@ mod root {
             &["2,2,1", "2,1,1,2"],
             &filter(&[(GETSID, KILL_THREAD)]),
         );
-        assert_eq!(run.code, Some(0));
+        assert!(run.status.success(), "{}", run.status);
         assert!(run.processes.iter().all(|(_, status)| *status == 0));
         assert_eq!(run.counts(), [((X86_64, 124, 124), 4)].into());
         let each = run.processes.iter().map(|(pid, _)| (*pid, 2));
@@ -259,11 +277,242 @@ mod root {
         let Some(_serial) = kernel() else { return };
         let program = path("notified");
         let run = run(&format!("exec {}", program.display()), &filter(&[]));
-        assert_eq!(run.code, Some(0));
+        assert!(run.status.success(), "{}", run.status);
         assert_eq!(run.counts(), [((X86_64, 124, -13), 23)].into());
         let denial = run.denial(124, -13);
         assert_eq!((denial.processes.len(), denial.others), (1, 0));
         let expected = (0..8).map(|k| [k, 7, 7, 7, 7, 7]);
         assert_eq!(denial.samples, expected.collect::<Vec<_>>());
+    }
+    #[test]
+    fn what_no_filter_denies_is_no_denial() {
+        let Some(_serial) = kernel() else { return };
+        // Forks, threads, execs by a thread and into i386, handlers, unknown numbers: under a filter that allows everything.
+        for program in PROGRAMS {
+            let file = path(program.name);
+            let run = run(&format!("exec {}", file.display()), &filter(&[]));
+            assert!(run.status.success(), "{}: {}", program.name, run.status);
+            // An application's own filter counts, too.
+            let own = program.denied.iter();
+            let expected = own.map(|call| ((call.arch, call.nr.into(), -13), call.count.unwrap()));
+            assert_eq!(run.counts(), expected.collect(), "{}", program.name);
+        }
+    }
+
+    #[test]
+    fn a_filter_is_the_last_before_the_execve() {
+        let Some(_serial) = kernel() else { return };
+        let execve = (X86_64, 59);
+        let only = |run: &Run, result| {
+            let [denial] = &run.denials[..] else {
+                unreachable!("{:?}", run.denials)
+            };
+            assert_eq!(
+                (
+                    denial.phase,
+                    denial.name.as_deref(),
+                    denial.result,
+                    denial.count
+                ),
+                // It entered the cgroup and ended without executing anything.
+                (Phase::Entered, Some("execve"), result, 1)
+            );
+        };
+        let killed = run("true", &filter(&[(execve, KILL_PROCESS)]));
+        assert_eq!(killed.status.signal(), Some(libc::SIGSYS));
+        only(&killed, 59);
+
+        let start = |script: &str, user, filter: &[libc::sock_filter]| {
+            let command = ["sh", "-c", script].map(str::to_owned);
+            Running::start(&command, None, user, Some(filter))
+        };
+        let refused = start("true", None, &filter(&[(execve, ERRNO | 1)]));
+        assert!(matches!(
+            refused,
+            Err(CommandError::NotExecutable { source, .. }) if source.raw_os_error() == Some(libc::EPERM)
+        ));
+        let rules = [(GETSID, ERRNO | 1); 820];
+        let refused = start("true", None, &filter(&rules));
+        assert!(matches!(
+            refused,
+            Err(CommandError::Filter { instructions: 4101, source, .. }) if source.raw_os_error() == Some(libc::EINVAL)
+        ));
+        // Privileges stay where the kernel does not ask for them.
+        let nobody = User {
+            uid: 65534,
+            gid: 65534,
+        };
+        for (user, no_new_privs) in [(None, "0"), (Some(nobody), "1")] {
+            let script = format!("grep -q 'NoNewPrivs:.{no_new_privs}' /proc/$$/status");
+            let mut running = start(&script, user, &filter(&[])).unwrap();
+            let ended = process::poll("the end", PATIENCE, || Ok(running.ended()?.is_some()));
+            ended.unwrap();
+            assert_eq!(
+                running.ended().unwrap().and_then(|status| status.code()),
+                Some(0)
+            );
+        }
+    }
+
+    /// A puppet that is denied getsid.
+    fn filtered_puppet() -> Puppet {
+        let filter = filter(&[(GETSID, ERRNO | 1)]);
+        let install = move || {
+            let program = libc::sock_fprog {
+                len: u16::try_from(filter.len()).unwrap(),
+                filter: filter.as_ptr().cast_mut(),
+            };
+            // SAFETY: the kernel copies the program.
+            let failed = unsafe { libc::syscall(libc::SYS_seccomp, 1, 0, &raw const program) };
+            if failed == 0 {
+                Ok(())
+            } else {
+                Err(io::Error::last_os_error())
+            }
+        };
+        let mut command = Command::new(path("puppet"));
+        // SAFETY: one system call.
+        unsafe { command.pre_exec(install) };
+        let work = tempfile::tempdir().unwrap();
+        Puppet::start_by(command, &work.path().join("page")).unwrap()
+    }
+
+    /// Denied calls.
+    fn getsid(puppet: &mut Puppet, times: u64) {
+        for k in 0..times {
+            assert_eq!(puppet.call(124, &[k.cast_signed()]).unwrap(), -1);
+        }
+    }
+
+    /// Counts from now on what is denied in a scope; whatever comes in is the application.
+    fn watch(scope: &Scope) -> (Recorder, Recording) {
+        let mut recorder = Recorder::start(2).unwrap();
+        recorder.watch_denials().unwrap();
+        let cgroup = recorder.hierarchy().open(scope.path()).unwrap();
+        let recording = recorder.watch_present(&cgroup, true, Target::default());
+        (recorder, recording.unwrap())
+    }
+
+    /// How many getsid were counted, and how many exits could not be judged.
+    fn counted(recorder: &Recorder, recording: &Recording) -> (u64, u64) {
+        let denials = recorder.denials(recording).unwrap();
+        let count = denials.iter().map(|denial| {
+            assert_eq!(
+                (denial.phase, denial.nr, denial.result),
+                (Phase::App, 124, -1)
+            );
+            denial.count
+        });
+        (count.sum(), recorder.unjudged().unwrap())
+    }
+
+    #[test]
+    fn of_a_target_that_runs_nothing_is_missed_in_silence() {
+        let Some(_serial) = kernel() else { return };
+        let scope = Scope::new("denials").unwrap();
+        // It sleeps in a call, for a second each, so it has entered that.
+        let mut puppet = filtered_puppet();
+        scope.add(puppet.pid()).unwrap();
+        puppet.repeat(7, &[0, 0, 1000]).unwrap();
+        let stat = format!("/proc/{}/stat", puppet.pid());
+        let asleep = || Ok(fs::read_to_string(&stat)?.contains(") S "));
+        process::poll("the puppet to sleep", PATIENCE, asleep).unwrap();
+        let (recorder, recording) = watch(&scope);
+        puppet.stop().unwrap();
+        getsid(&mut puppet, 23);
+        assert_eq!(counted(&recorder, &recording), (23, 0));
+        drop((recorder, puppet));
+
+        // It runs: that its first call was denied cannot be told from the end of one that it was in.
+        let mut puppet = filtered_puppet();
+        scope.add(puppet.pid()).unwrap();
+        let (recorder, recording) = watch(&scope);
+        getsid(&mut puppet, 23);
+        assert_eq!(counted(&recorder, &recording), (22, 1));
+        println!("asleep at attach: 23 of 23; running: 22 of 23, and 1 not judged");
+    }
+
+    #[test]
+    fn a_moved_task_is_judged_where_it_is() {
+        let Some(_serial) = kernel() else { return };
+        let (inside, outside) = (
+            Scope::new("denials").unwrap(),
+            Scope::new("denials-out").unwrap(),
+        );
+        let (recorder, recording) = watch(&inside);
+        let mut puppet = filtered_puppet();
+        inside.add(puppet.pid()).unwrap();
+        // Nobody knows yet whether it is inside a call.
+        getsid(&mut puppet, 1);
+        assert_eq!(counted(&recorder, &recording), (0, 1));
+        puppet.call(39, &[]).unwrap();
+        getsid(&mut puppet, 23);
+        assert_eq!(counted(&recorder, &recording), (23, 1));
+        // The first call in a cgroup that was never seen.
+        let below = Scope::at(inside.child("below")).unwrap();
+        below.add(puppet.pid()).unwrap();
+        getsid(&mut puppet, 5);
+        assert_eq!(counted(&recorder, &recording), (28, 1));
+        outside.add(puppet.pid()).unwrap();
+        getsid(&mut puppet, 7);
+        assert_eq!(counted(&recorder, &recording), (28, 1));
+        inside.add(puppet.pid()).unwrap();
+        getsid(&mut puppet, 4);
+        assert_eq!(counted(&recorder, &recording), (31, 2));
+    }
+
+    #[test]
+    fn what_redis_lacks_is_named_while_it_runs() {
+        let Some(_serial) = kernel() else { return };
+        let mut profile = committed("redis").profile;
+        for rule in profile["syscalls"].as_array_mut().unwrap() {
+            let names = rule["names"].as_array_mut().unwrap();
+            names.retain(|name| name != "getrusage");
+        }
+        let scope = Scope::new("denials").unwrap();
+        let mut recorder = Recorder::start(2).unwrap();
+        recorder.watch_denials().unwrap();
+        let cgroup = recorder.hierarchy().open(scope.path()).unwrap();
+        let recording = recorder.watch_present(&cgroup, false, Target::default());
+        let recording = recording.unwrap();
+        let bundle = redis_bundle().unwrap().seccomp(profile);
+        let bundle = bundle.cgroups_path(scope.child("redis"));
+        let runc = Runtime::runc().unwrap();
+        let mut redis = Container::new("denials-redis", &bundle, &runc).unwrap();
+        redis.spawn().unwrap();
+        let mut client = redis_ready(&mut redis).unwrap();
+        recorder.poll(Duration::ZERO).unwrap();
+        assert_eq!(recorder.denials(&recording).unwrap(), []);
+        assert!(
+            client
+                .call(&["INFO", "cpu"])
+                .unwrap()
+                .contains("used_cpu_sys")
+        );
+        recorder.poll(Duration::ZERO).unwrap();
+        let denials = recorder.denials(&recording).unwrap();
+        assert_eq!(redis.try_wait().unwrap(), None, "{}", redis.log());
+        let [denial] = &denials[..] else {
+            unreachable!("{denials:?}")
+        };
+        assert_eq!((denial.arch, denial.phase), (X86_64, Phase::App));
+        assert_eq!(denial.name.as_deref(), Some("getrusage"));
+        assert_eq!(denial.answer(), Answer::Errno(38));
+        // RUSAGE_SELF, RUSAGE_CHILDREN as an int, RUSAGE_THREAD; each beside a pointer.
+        let first: Vec<_> = denial
+            .samples
+            .iter()
+            .map(|sample| sample[0] as u32)
+            .collect();
+        assert_eq!((denial.count, &first[..]), (3, &[0, u32::MAX, 1][..]));
+        let pid = u32::try_from(redis.pid().unwrap()).unwrap();
+        let process = Denier {
+            pid,
+            comm: "redis-server".to_owned(),
+            exe: Some("/usr/bin/redis-server".to_owned()),
+            count: 3,
+        };
+        assert_eq!((&denial.processes[..], denial.others), (&[process][..], 0));
+        println!("redis without getrusage, while it runs: {denial:?}");
     }
 }
