@@ -285,6 +285,26 @@ mod root {
         assert_eq!(denial.samples, expected.collect::<Vec<_>>());
     }
     #[test]
+    fn processes_without_room_are_counted_together() {
+        let Some(_serial) = kernel() else { return };
+        let work = tempfile::tempdir().unwrap();
+        let list = work.path().join("list");
+        fs::write(&list, numbers::encode(&[GETSID; numbers::MAX])).unwrap();
+        // A process for each call.
+        let forks = format!("{} < {}", path("forks").display(), list.display());
+        let run = run(
+            &format!("{forks} && exec {forks}"),
+            &filter(&[(GETSID, ERRNO | 1)]),
+        );
+        assert!(run.status.success(), "{}", run.status);
+        assert_eq!(run.counts(), [((X86_64, 124, -1), 8192)].into());
+        let denial = run.denial(124, -1);
+        // Room for 4,096 of them.
+        assert_eq!((denial.processes.len(), denial.others), (4096, 4096));
+        assert!(denial.processes.iter().all(|process| process.count == 1));
+    }
+
+    #[test]
     fn what_no_filter_denies_is_no_denial() {
         let Some(_serial) = kernel() else { return };
         // Forks, threads, execs by a thread and into i386, handlers, unknown numbers: under a filter that allows everything.
