@@ -80,10 +80,7 @@ impl Reader {
                     kernel: None,
                 };
                 let dialect = MobyProfile::from_json(&bytes).map_err(refuse)?;
-                // Its errors count the rules that apply, not those of the file.
-                let profile = dialect
-                    .resolve(host)
-                    .map_err(|error| self::refuse(path, &bytes, None, &error))?;
+                let profile = dialect.resolve(host).map_err(refuse)?;
                 if !self.quiet {
                     output::note(&format!(
                         "{}: has conditions of docker and podman; resolved for {} with {} capabilities",

@@ -44,6 +44,7 @@ pub mod denial;
 pub mod diagnostic;
 pub mod diff;
 pub mod filter;
+pub mod errno;
 pub mod generate;
 mod json;
 pub mod merge;

@@ -1,23 +1,27 @@
-//! docker's profile dialect: OCI plus conditions on capabilities, architecture and kernel, which the engine evaluates before it writes the
-//! OCI configuration.
+//! The dialect of docker, podman and CRI-O: OCI plus conditions on capabilities, architecture and kernel, which the engine evaluates before it
+//! writes the OCI configuration.
 //!
-//! Rules of evaluation: `setupSeccomp` in <https://github.com/moby/profiles/blob/seccomp/v0.2.3/seccomp/seccomp_linux.go>.
+//! Rules of evaluation: `setupSeccomp` in <https://github.com/moby/profiles/blob/seccomp/v0.2.3/seccomp/seccomp_linux.go> and
+//! <https://github.com/containers/container-libs/blob/main/common/pkg/seccomp/seccomp_linux.go>. podman and CRI-O have error numbers by name as
+//! well, and no `minKernel`.
 
 use crate::arch::Arch;
+use crate::errno;
 use crate::json::{self, Refusal};
-use crate::profile::{ParseError, Profile};
+use crate::profile::{OciArch, ParseError, Profile, Reason};
 use crate::syscall::Release;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
-/// A profile with docker's conditions.
+/// A profile with conditions.
 #[derive(Clone, Debug)]
 pub struct MobyProfile {
-    /// Everything but the rules and the architectures.
-    head: Map<String, Value>,
+    /// With the rules for every host.
+    all: Profile,
     arch_map: Vec<ArchMapping>,
-    rules: Vec<MobyRule>,
+    /// Of each rule: what it includes, what it excludes.
+    conditions: Vec<(Conditions, Conditions)>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -28,23 +32,13 @@ struct ArchMapping {
     sub_architectures: Option<Vec<String>>,
 }
 
-#[derive(Clone, Debug)]
-struct MobyRule {
-    /// As OCI has it.
-    oci: Map<String, Value>,
-    includes: Conditions,
-    excludes: Conditions,
-}
-
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct Conditions {
-    #[serde(default)]
     caps: BTreeSet<String>,
-    #[serde(default)]
     arches: BTreeSet<String>,
-    #[serde(default)]
-    min_kernel: Option<String>,
+    #[serde(deserialize_with = "major_minor")]
+    min_kernel: Option<(u64, u64)>,
 }
 
 /// What the engine knows when it evaluates the conditions.
@@ -70,87 +64,147 @@ impl MobyProfile {
             Refusal::Syntax(error) => ParseError::Syntax(error),
         })?;
         let kind = json::Kind::of(&value);
-        let mut head = match (kind, value) {
-            (json::Kind::OciProfile | json::Kind::DockerProfile, Value::Object(head)) => head,
+        let mut oci = match (kind, value) {
+            (json::Kind::OciProfile | json::Kind::DockerProfile, Value::Object(oci)) => oci,
             (json::Kind::EmptyObject, _) => return Err(ParseError::Empty),
             _ => return Err(ParseError::Foreign { kind }),
         };
-        let arch_map = typed("archMap", head.remove("archMap"))?;
-        let rules: Vec<Map<String, Value>> = typed("syscalls", head.remove("syscalls"))?;
-        let rules = rules
-            .into_iter()
-            .enumerate()
-            .map(|(at, mut rule)| {
-                let includes = typed(&format!("syscalls[{at}].includes"), rule.remove("includes"))?;
-                let excludes = typed(&format!("syscalls[{at}].excludes"), rule.remove("excludes"))?;
-                if let Some(name) = rule.remove("name") {
-                    rule.entry("names").or_insert(Value::Array(vec![name]));
-                }
-                Ok(MobyRule {
-                    oci: rule,
-                    includes,
-                    excludes,
-                })
-            })
-            .collect::<Result<_, ParseError>>()?;
+        let arch_map: Vec<ArchMapping> = typed("archMap", oci.remove("archMap"))?;
+        errno_by_name(&mut oci, "", "defaultErrno", "defaultErrnoRet")?;
+        let mut conditions = Vec::new();
+        // What is no list of objects is left to the reader of OCI, which names it.
+        let rules = oci.get_mut("syscalls").and_then(Value::as_array_mut);
+        for (at, rule) in rules.into_iter().flatten().enumerate() {
+            let Value::Object(rule) = rule else { continue };
+            let field = format!("syscalls[{at}].");
+            let mut condition = |key: &str| typed(&format!("{field}{key}"), rule.remove(key));
+            conditions.push((condition("includes")?, condition("excludes")?));
+            errno_by_name(rule, &field, "errno", "errnoRet")?;
+            one_name(rule, &field)?;
+        }
+        let all = Profile::from_value(Value::Object(oci))?;
+        if !all.architectures.is_empty() && !arch_map.is_empty() {
+            return Err(conflict(
+                "architectures",
+                "`archMap` is given as well, and engines refuse both: leave one out",
+            ));
+        }
         Ok(Self {
-            head,
+            all,
             arch_map,
-            rules,
+            conditions,
         })
     }
 
     /// The OCI profile that the engine makes of it on this host.
     ///
     /// # Errors
-    /// When a rule that applies is not in order; the error names the field of the resolved profile.
+    /// When the host's entry of `archMap` has an architecture that OCI does not have.
     pub fn resolve(&self, host: Host<'_>) -> Result<Profile, ParseError> {
-        let mut oci = self.head.clone();
-        if let Some(mapping) = self
+        let mut profile = self.all.clone();
+        let native = native(host.arch).oci_name();
+        let mapping = self
             .arch_map
             .iter()
-            .find(|mapping| mapping.architecture == native(host.arch).oci_name())
-        {
-            let subs = mapping.sub_architectures.iter().flatten();
-            let all = std::iter::once(&mapping.architecture)
-                .chain(subs)
-                .cloned()
-                .map(Value::String)
-                .collect();
-            oci.insert("architectures".to_owned(), Value::Array(all));
+            .position(|mapping| mapping.architecture == native);
+        if let Some(at) = mapping {
+            let subs = self.arch_map[at].sub_architectures.iter().flatten();
+            for token in std::iter::once(&self.arch_map[at].architecture).chain(subs) {
+                let arch = OciArch::from_name(token).ok_or_else(|| ParseError::Field {
+                    field: format!("archMap[{at}]"),
+                    reason: Reason::Unknown {
+                        value: token.clone(),
+                        wanted: "an architecture of the OCI specification 1.3",
+                    },
+                })?;
+                profile.architectures.insert(arch);
+            }
         }
-        let rules = self
-            .rules
-            .iter()
-            .filter(|rule| rule.applies(host))
-            .map(|rule| Value::Object(rule.oci.clone()))
-            .collect();
-        oci.insert("syscalls".to_owned(), Value::Array(rules));
-        Profile::from_value(Value::Object(oci))
+        let mut conditions = self.conditions.iter();
+        profile.rules.retain(|_| {
+            conditions
+                .next()
+                .is_none_or(|(includes, excludes)| includes.hold(host) && !excludes.any_holds(host))
+        });
+        Ok(profile)
     }
 }
 
-impl MobyRule {
-    fn applies(&self, host: Host<'_>) -> bool {
-        let arch = goarch(host.arch);
-        let at_least = |release: &Option<String>| match (release, host.kernel) {
-            (None, _) => None,
-            (Some(_), None) => Some(true),
-            (Some(wanted), Some(kernel)) => {
-                Some((kernel.major, kernel.minor) >= major_minor(wanted))
-            }
-        };
-        let excluded = self.excludes.arches.contains(arch)
-            || self
-                .excludes
-                .caps
-                .iter()
-                .any(|cap| host.capabilities.contains(cap))
-            || at_least(&self.excludes.min_kernel) == Some(true);
-        let included = (self.includes.arches.is_empty() || self.includes.arches.contains(arch))
-            && self.includes.caps.is_subset(host.capabilities)
-            && at_least(&self.includes.min_kernel) != Some(false);
-        included && !excluded
+impl Conditions {
+    /// Every condition that is given holds.
+    fn hold(&self, host: Host<'_>) -> bool {
+        (self.arches.is_empty() || self.arches.contains(goarch(host.arch)))
+            && self.caps.is_subset(host.capabilities)
+            && self.min_kernel.is_none_or(|wanted| at_least(host, wanted))
+    }
+
+    /// One of the conditions that are given holds.
+    fn any_holds(&self, host: Host<'_>) -> bool {
+        self.arches.contains(goarch(host.arch))
+            || !self.caps.is_disjoint(host.capabilities)
+            || self.min_kernel.is_some_and(|wanted| at_least(host, wanted))
+    }
+}
+
+fn at_least(host: Host<'_>, wanted: (u64, u64)) -> bool {
+    host.kernel
+        .is_none_or(|kernel| (kernel.major.into(), kernel.minor.into()) >= wanted)
+}
+
+/// Puts the number of the error that `key` names at `number`, where OCI has it.
+fn errno_by_name(
+    object: &mut Map<String, Value>,
+    field: &str,
+    key: &str,
+    number: &str,
+) -> Result<(), ParseError> {
+    let name: Option<String> = typed(&format!("{field}{key}"), object.remove(key))?;
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
+        return Ok(());
+    };
+    // podman takes the number as text, too.
+    let Some(errno) = errno::number(&name).or_else(|| name.parse().ok()) else {
+        return Err(ParseError::Field {
+            field: format!("{field}{key}"),
+            reason: Reason::Unknown {
+                value: name,
+                wanted: "the name of an error of Linux, such as `ENOSYS`",
+            },
+        });
+    };
+    match object.insert(number.to_owned(), errno.into()) {
+        Some(old) if !old.is_null() && old != errno => Err(conflict(
+            &format!("{field}{key}"),
+            "the number beside it is another one, and docker reads that, podman this: make them agree",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// `name` is an old form of `names`.
+fn one_name(rule: &mut Map<String, Value>, field: &str) -> Result<(), ParseError> {
+    let Some(name) = rule
+        .remove("name")
+        .filter(|name| !name.is_null() && name != "")
+    else {
+        return Ok(());
+    };
+    let names = rule.insert("names".to_owned(), Value::Array(vec![name]));
+    if names.is_some_and(|names| {
+        !names.is_null() && names.as_array().is_none_or(|names| !names.is_empty())
+    }) {
+        return Err(conflict(
+            &format!("{field}name"),
+            "`names` is given as well, and engines refuse both: leave one out",
+        ));
+    }
+    Ok(())
+}
+
+fn conflict(field: &str, text: &'static str) -> ParseError {
+    ParseError::Field {
+        field: field.to_owned(),
+        reason: Reason::Conflict(text),
     }
 }
 
@@ -175,6 +229,24 @@ fn join(field: &str, path: &str) -> String {
     }
 }
 
+/// `4.8`.
+fn major_minor<'de, D: Deserializer<'de>>(from: D) -> Result<Option<(u64, u64)>, D::Error> {
+    let text = Option::<String>::deserialize(from)?.filter(|text| !text.is_empty());
+    let parse = |text: &str| {
+        let (major, minor) = text.split_once('.')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    };
+    text.map(|text| {
+        parse(&text).ok_or_else(|| {
+            serde::de::Error::custom(format!(
+                "`{}` is no kernel release such as `4.8`",
+                text.escape_debug()
+            ))
+        })
+    })
+    .transpose()
+}
+
 /// The machine's architecture: programs of the 32-bit ABIs run on a 64-bit engine.
 fn native(arch: Arch) -> Arch {
     match arch {
@@ -193,15 +265,10 @@ fn goarch(arch: Arch) -> &'static str {
     }
 }
 
-/// `4.8`; what is no number counts as 0.
-fn major_minor(text: &str) -> (u8, u8) {
-    let mut parts = text.split('.').map(|part| part.parse().unwrap_or(0));
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::Action;
 
     const PROFILE: &[u8] = br#"{
         "defaultAction": "SCMP_ACT_ERRNO",
@@ -278,7 +345,7 @@ mod tests {
 
     #[test]
     fn errors_name_the_field() {
-        let cases: [(&[u8], &str); 4] = [
+        let cases: [(&[u8], &str); 12] = [
             (
                 br#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": 3}"#,
                 "`syscalls`",
@@ -295,10 +362,100 @@ mod tests {
                 br#"{"syscalls": [{"includes": {"moon": 3}}]}"#,
                 "`syscalls[0].includes",
             ),
+            (
+                br#"{"syscalls": [{"includes": {"minKernel": "new"}}]}"#,
+                "`syscalls[0].includes.minKernel`: `new` is no kernel release",
+            ),
+            (
+                br#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"name": "read", "action": "SCMP_ACT_MAYBE", "includes": {"arches": ["mips"]}}]}"#,
+                "`syscalls[0].action`",
+            ),
+            (
+                br#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"name": "read", "names": ["write"], "action": "SCMP_ACT_ALLOW"}]}"#,
+                "`syscalls[0].name`: `names` is given as well",
+            ),
+            (
+                br#"{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86"], "archMap": [{"architecture": "SCMP_ARCH_X86_64"}]}"#,
+                "`architectures`: `archMap` is given as well",
+            ),
+            (
+                br#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrno": "ENOSYS", "defaultErrnoRet": 1}"#,
+                "`defaultErrno`: the number beside it is another one",
+            ),
+            (
+                br#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["bpf"], "action": "SCMP_ACT_ERRNO", "errno": "EMOON"}]}"#,
+                "`syscalls[0].errno`: `EMOON` is not the name of an error",
+            ),
+            (
+                br#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [7], "archMap": []}"#,
+                "`syscalls[0]`",
+            ),
+            (b"{}", "an empty object is not a profile"),
         ];
         for (bytes, expect) in cases {
             let error = MobyProfile::from_json(bytes).unwrap_err().to_string();
             assert!(error.contains(expect), "{error}");
         }
+    }
+
+    #[test]
+    fn errors_by_name() {
+        let profile = br#"{
+            "defaultAction": "SCMP_ACT_ERRNO", "defaultErrno": "ENOSYS",
+            "syscalls": [
+                {"names": ["bpf"], "action": "SCMP_ACT_ERRNO", "errno": "EPERM", "errnoRet": 1},
+                {"names": ["acct"], "action": "SCMP_ACT_ERRNO", "errno": "EACCES", "errnoRet": null},
+                {"names": ["swapon"], "action": "SCMP_ACT_ERRNO", "errno": ""}
+            ]
+        }"#;
+        let host = Host {
+            arch: Arch::X86_64,
+            capabilities: &BTreeSet::new(),
+            kernel: None,
+        };
+        let profile = MobyProfile::from_json(profile)
+            .unwrap()
+            .resolve(host)
+            .unwrap();
+        assert_eq!(profile.default_action, Action::Errno(38));
+        let actions: Vec<Action> = profile.rules.iter().map(|rule| rule.action).collect();
+        assert_eq!(actions, [1, 13, 1].map(Action::Errno));
+    }
+
+    #[test]
+    fn architectures_are_those_of_the_machine() {
+        let profile = MobyProfile::from_json(PROFILE).unwrap();
+        let of = |arch| {
+            let host = Host {
+                arch,
+                capabilities: &BTreeSet::new(),
+                kernel: None,
+            };
+            let profile = profile.resolve(host).unwrap();
+            profile
+                .architectures
+                .into_iter()
+                .map(OciArch::name)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of(Arch::X32), ["SCMP_ARCH_X86", "SCMP_ARCH_X86_64"]);
+        assert_eq!(of(Arch::Arm), [""; 0]);
+        let unknown = br#"{"defaultAction": "SCMP_ACT_ERRNO", "archMap": [
+            {"architecture": "SCMP_ARCH_X86_64"},
+            {"architecture": "SCMP_ARCH_AARCH64", "subArchitectures": ["SCMP_ARCH_MOON"]}]}"#;
+        let unknown = MobyProfile::from_json(unknown).unwrap();
+        let on = |arch| {
+            unknown.resolve(Host {
+                arch,
+                capabilities: &BTreeSet::new(),
+                kernel: None,
+            })
+        };
+        assert!(on(Arch::X86_64).is_ok());
+        let error = on(Arch::Aarch64).unwrap_err().to_string();
+        assert!(
+            error.contains("`archMap[1]`: `SCMP_ARCH_MOON` is not"),
+            "{error}"
+        );
     }
 }

@@ -71,6 +71,8 @@ pub enum Reason {
     Errno(u32),
     /// A rule without a name.
     NoNames,
+    /// Two fields that cannot both be given.
+    Conflict(&'static str),
 }
 
 impl fmt::Display for Reason {
@@ -83,6 +85,7 @@ impl fmt::Display for Reason {
             Self::Index(index) => write!(f, "argument {index} does not exist, they are 0 to 5"),
             Self::Errno(errno) => write!(f, "errno {errno} is above the kernel's 4095"),
             Self::NoNames => f.write_str("a rule has to name a system call"),
+            Self::Conflict(text) => f.write_str(text),
         }
     }
 }
