@@ -1,8 +1,10 @@
 //! Files that are made from other files, and the proof that they are current.
 //!
-//! Everything here works offline from what is committed. [`refresh()`] renews the committed data from downloaded packages.
+//! Everything here works offline from what is committed. [`refresh()`] and
+//! [`refresh_defaults()`] renew the committed data from downloaded packages.
 
 mod apps;
+mod defaults;
 mod refresh;
 mod syscalls;
 
@@ -10,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+pub(crate) use defaults::refresh_defaults;
 pub(crate) use refresh::refresh;
 
 /// A file that is made, and what it has to hold.
@@ -31,6 +34,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
             text: seccast_model::audit_profile().to_oci_json(),
         },
     ];
+    made.extend(defaults::render(&root)?);
     made.extend(apps::render(&apps_dir())?);
     let mut stale = Vec::new();
     for Made { path, text } in made {

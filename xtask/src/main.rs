@@ -65,13 +65,17 @@ struct Codegen {
     /// Renew the committed data from the packages in this folder (xtask/data/README.md says which).
     #[arg(long, value_name = "FOLDER")]
     refresh: Option<std::path::PathBuf>,
+    /// Renew `profiles/defaults` from the package in this folder and from Go modules (profiles/README.md says which).
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["check", "refresh"])]
+    refresh_defaults: Option<std::path::PathBuf>,
 }
 
 impl Codegen {
     fn run(&self) -> anyhow::Result<()> {
-        match &self.refresh {
-            Some(folder) => codegen::refresh(folder),
-            None => codegen::run(self.check),
+        match (&self.refresh, &self.refresh_defaults) {
+            (Some(folder), _) => codegen::refresh(folder),
+            (None, Some(folder)) => codegen::refresh_defaults(folder),
+            (None, None) => codegen::run(self.check),
         }
     }
 }

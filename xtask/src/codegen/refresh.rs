@@ -116,14 +116,15 @@ const LIBSECCOMP: [(&str, Package); 3] = [
     ),
 ];
 
-struct Package {
-    file: &'static str,
-    sha256: &'static str,
+/// A Debian package, or the source of one.
+pub(super) struct Package {
+    pub(super) file: &'static str,
+    pub(super) sha256: &'static str,
 }
 
 impl Package {
     /// One file out of the package. The package is checked before anything of it is used.
-    fn member(&self, downloads: &Path, wanted: &str) -> Result<Vec<u8>> {
+    pub(super) fn member(&self, downloads: &Path, wanted: &str) -> Result<Vec<u8>> {
         let path = downloads.join(self.file);
         let bytes =
             fs::read(&path).with_context(|| format!("failed to read {}", path.display()))?;
