@@ -11,6 +11,8 @@ Examples:
       the profile, and web.report.json: every allowed name with its reason
   seccast generate run1.json run2.json --runtime runc --no-new-privs -o web.json
       the union of two recordings, for runc with allowPrivilegeEscalation: false
+  seccast generate web.observation.json --compare containerd -o web.json
+      beside what containerd allows by default, which is RuntimeDefault in Kubernetes with it
   seccast generate --audit -o audit.json
       the profile for recording: it denies nothing and still loads a filter
 
@@ -64,6 +66,24 @@ pub struct PolicyArgs {
     /// Allow what a filter denied while recording
     #[arg(long)]
     pub include_denied: bool,
+    /// The engine whose default profile the last line and the report compare with
+    #[arg(long, value_enum, value_name = "ENGINE", default_value_t = CompareArg::Docker)]
+    pub compare: CompareArg,
+}
+
+/// An engine with a default profile, for the capabilities that it gives by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CompareArg {
+    /// docker's
+    Docker,
+    /// containerd's, and Kubernetes' RuntimeDefault with it
+    Containerd,
+    /// podman's
+    Podman,
+    /// CRI-O's, and Kubernetes' RuntimeDefault with it
+    Crio,
+    /// Nothing
+    None,
 }
 
 /// The program that makes the container.

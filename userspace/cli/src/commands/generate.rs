@@ -1,7 +1,7 @@
 //! `seccast generate`: observations to a profile.
 
 use crate::{
-    args::generate::{EnteredArg, GenerateArgs, PolicyArgs, RuntimeArg},
+    args::generate::{CompareArg, EnteredArg, GenerateArgs, PolicyArgs, RuntimeArg},
     exit::Exit,
     input,
     output::{
@@ -10,8 +10,10 @@ use crate::{
     },
 };
 use seccast_model::{
-    Diagnostic, Generated, Merged, Policy, Runtime, Severity, audit_profile, defaults,
-    generate::from_merged, observation::EnteredAs,
+    Diagnostic, Generated, Merged, Policy, Runtime, Severity, audit_profile,
+    defaults::{Engine, resolve},
+    generate::from_merged,
+    observation::EnteredAs,
 };
 
 /// Does it.
@@ -45,11 +47,11 @@ pub fn write_profile(
         mut report,
         diagnostics,
     } = from_merged(merged, &policy.into())?;
-    if let Some(recording) = merged.recordings.values().next() {
-        report.compare(&defaults::docker(
-            recording.machine.arch,
-            defaults::DOCKER_CAPABILITIES,
-        )?);
+    let recording = merged.recordings.values().next();
+    if let (Some(recording), Some(engine)) = (recording, policy.compare.engine()) {
+        let capabilities = engine.capabilities().iter().copied();
+        let default = resolve(engine, recording.machine.arch, capabilities)?;
+        report.compare(&default);
     }
     destination.write(&profile.to_oci_json())?;
     let mut written = String::new();
@@ -99,6 +101,19 @@ impl From<EnteredArg> for EnteredAs {
             EnteredArg::App => Self::App,
             EnteredArg::Runtime => Self::Runtime,
         }
+    }
+}
+
+impl CompareArg {
+    /// `None` is nothing to compare with.
+    pub fn engine(self) -> Option<Engine> {
+        Some(match self {
+            Self::Docker => Engine::Docker,
+            Self::Containerd => Engine::Containerd,
+            Self::Podman => Engine::Podman,
+            Self::Crio => Engine::Crio,
+            Self::None => return None,
+        })
     }
 }
 
