@@ -1,7 +1,7 @@
-//! The profile for recording: it denies nothing and still makes the runtime load a filter.
+//! Profiles that deny nothing and still make the runtime load a filter: for recording, and for a trial.
 
 use crate::arch::Arch;
-use crate::profile::{Action, Profile};
+use crate::profile::{Action, OciArch, Profile};
 
 /// A profile that allows every call by every ABI, for the container that is recorded: `profiles/audit.json`.
 ///
@@ -17,18 +17,32 @@ use crate::profile::{Action, Profile};
 /// * No flags: runc before 1.2 refuses them all.
 #[must_use]
 pub fn audit_profile() -> Profile {
-    let architectures = Arch::ALL
-        .into_iter()
-        .filter(|arch| *arch != Arch::Riscv64)
-        .map(Into::into)
-        .collect();
     Profile {
         default_action: Action::Allow,
-        architectures,
+        architectures: every_architecture().collect(),
         flags: None,
         listener_path: None,
         listener_metadata: None,
         rules: Vec::new(),
+    }
+}
+
+fn every_architecture() -> impl Iterator<Item = OciArch> {
+    let recorded = Arch::ALL.into_iter().filter(|arch| *arch != Arch::Riscv64);
+    recorded.map(OciArch::from)
+}
+
+impl Profile {
+    /// The complain profile: what this one denies by default is allowed and logged (`SCMP_ACT_LOG`), and no architecture
+    /// kills, so that a trial shows what would be denied and breaks nothing.
+    ///
+    /// Rules stay, those that deny included. LOG needs Linux 4.14. The kernel's log of it is limited in rate;
+    /// `verify` holds the calls themselves against the profile instead.
+    #[must_use]
+    pub fn complaining(mut self) -> Self {
+        self.default_action = Action::Log;
+        self.architectures.extend(every_architecture());
+        self
     }
 }
 
@@ -58,5 +72,15 @@ mod tests {
             [Arch::Aarch64, Arch::Arm, Arch::X32, Arch::X86, Arch::X86_64].map(Some)
         );
         assert!(profile.rules.is_empty());
+    }
+
+    #[test]
+    fn complaining_allows_by_default_and_kills_nobody() {
+        let native = [OciArch::from(Arch::X86_64)].into();
+        let profile = Profile::allowing(["read".to_owned()].into(), native).complaining();
+        assert_eq!(profile.default_action, Action::Log);
+        assert_eq!(profile.architectures, audit_profile().architectures);
+        assert_eq!(profile.allowed_names(), ["read"].into());
+        assert_eq!(profile.clone().complaining(), profile);
     }
 }

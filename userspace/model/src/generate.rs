@@ -229,7 +229,7 @@ fn allowed(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::observation::{
         Backend, Caller, EnteredAs, EnteredProcess, Machine, Phase, Sighting, Target, UnknownNr,
@@ -299,7 +299,7 @@ mod tests {
         Observation { calls, ..empty(id) }
     }
 
-    fn app(id: u8, names: &[&str]) -> Observation {
+    pub(crate) fn app(id: u8, names: &[&str]) -> Observation {
         with(id, &[(Arch::X86_64, Phase::App, names)])
     }
 

@@ -36,6 +36,7 @@
 #![warn(missing_docs)]
 
 pub mod arch;
+pub mod arguments;
 mod audit;
 pub mod base;
 mod closure;
@@ -56,6 +57,7 @@ pub mod profile;
 pub mod report;
 pub mod risk;
 pub mod syscall;
+pub mod verdict;
 
 pub use arch::Arch;
 pub use audit::audit_profile;
