@@ -133,6 +133,24 @@ pub fn absorb(merged: &mut Merged, one: Merged, path: &Path) -> anyhow::Result<(
         .with_context(|| format!("cannot join {} with the files before it", path.display()))
 }
 
+/// Reads a profile; `-` is stdin. One with conditions is resolved for this machine.
+///
+/// # Errors
+/// As [`Reader::read`]; an observation is an error.
+pub fn profile(path: &Path, quiet: bool) -> anyhow::Result<Profile> {
+    let reader = Reader {
+        quiet,
+        ..Reader::default()
+    };
+    match reader.read(path)? {
+        Input::Profile(profile) => Ok(*profile),
+        Input::Observation(_) | Input::Merged(_) => Err(anyhow!(
+            "this holds recordings, it is not a profile: make one of it with `seccast generate`"
+        )
+        .context(format!("cannot use {}", path.display()))),
+    }
+}
+
 /// The bytes of a file, bounded; `-` is stdin.
 ///
 /// # Errors

@@ -4,6 +4,7 @@ use crate::{
     cgroup::{Cgroup, CgroupError, Hierarchy},
     proc,
 };
+use seccast_model::{Filter, filter::Instruction};
 use std::{
     fs::{self, File},
     io::{self, Read as _, Write as _},
@@ -298,6 +299,18 @@ impl Drop for Running {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// A filter as seccomp(2) takes it, for [`Running::start`].
+#[must_use]
+pub fn instructions(filter: &Filter) -> Vec<libc::sock_filter> {
+    let instruction = |of: &Instruction| libc::sock_filter {
+        code: of.code,
+        jt: of.jt,
+        jf: of.jf,
+        k: of.k,
+    };
+    filter.instructions().iter().map(instruction).collect()
 }
 
 /// The exit code that a shell would show: 128+n for a signal.

@@ -69,6 +69,9 @@ pub struct PolicyArgs {
     /// The engine whose default profile the last line and the report compare with
     #[arg(long, value_enum, value_name = "ENGINE", default_value_t = CompareArg::Docker)]
     pub compare: CompareArg,
+    /// Emit a complain profile: what it does not name is allowed and logged instead of denied, for a trial with `verify`
+    #[arg(long)]
+    pub complain: bool,
 }
 
 /// An engine with a default profile, for the capabilities that it gives by default.

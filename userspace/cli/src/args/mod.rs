@@ -6,6 +6,9 @@ pub mod generate;
 pub mod man;
 pub mod precreate;
 pub mod record;
+pub mod run;
+pub mod target;
+pub mod verify;
 
 use clap::{ColorChoice, Parser, Subcommand};
 
@@ -51,6 +54,10 @@ pub enum Verb {
     Record(Box<record::RecordArgs>),
     /// Make a profile from observations
     Generate(generate::GenerateArgs),
+    /// Run something under a profile, and list what the profile denies
+    Verify(Box<verify::VerifyArgs>),
+    /// Record, make the profile, start again under it, and judge
+    Run(Box<run::RunArgs>),
     /// Say what this machine lacks to record
     Doctor(doctor::DoctorArgs),
     /// Write the completions of a shell

@@ -9,7 +9,7 @@ pub struct PrecreateArgs {
     /// Where the container's id is noted
     #[arg(long, value_name = "FILE")]
     pub ids: PathBuf,
-    /// Leave the filter as it is
-    #[arg(long)]
-    pub keep_filter: bool,
+    /// The profile that the container is given in place of its own
+    #[arg(long, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
 }

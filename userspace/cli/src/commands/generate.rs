@@ -53,6 +53,11 @@ pub fn write_profile(
         let default = resolve(engine, recording.machine.arch, capabilities)?;
         report.compare(&default);
     }
+    let profile = if policy.complain {
+        profile.complaining()
+    } else {
+        profile
+    };
     destination.write(&profile.to_oci_json())?;
     let mut written = String::new();
     if let Some(path) = destination.path() {

@@ -6,6 +6,9 @@ mod generate;
 mod man;
 mod precreate;
 mod record;
+mod recording;
+mod run;
+mod verify;
 
 use crate::{
     args::{Args, Verb},
@@ -17,6 +20,8 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     match args.verb {
         Verb::Record(args) => record::run(*args),
         Verb::Generate(args) => generate::run(&args),
+        Verb::Verify(args) => verify::run(&args),
+        Verb::Run(args) => run::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),

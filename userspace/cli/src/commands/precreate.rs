@@ -6,7 +6,6 @@
 
 use crate::{args::precreate::PrecreateArgs, exit::Exit};
 use anyhow::{Context as _, bail};
-use seccast_model::audit_profile;
 use seccast_recorder::cgroup::id_in;
 use serde_json::Value;
 use std::{
@@ -46,17 +45,19 @@ pub fn run(args: &PrecreateArgs) -> anyhow::Result<Exit> {
                     .any(|key| key.contains("seccomp.security.alpha.kubernetes.io"))
             })
         };
-        let mut audited = false;
-        if !args.keep_filter
+        let mut given = false;
+        if let Some(path) = &args.profile
             && !names_one(&config)
             && let Some(filter) = config.pointer_mut("/linux/seccomp")
         {
-            *filter = serde_json::from_str(&audit_profile().to_oci_json())
-                .context("the audit profile")?;
-            audited = true;
+            let profile =
+                std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            *filter = serde_json::from_slice(&profile)
+                .with_context(|| format!("{} is no JSON", path.display()))?;
+            given = true;
         }
-        let line = if audited {
-            format!("{id} audited\n")
+        let line = if given {
+            format!("{id} filtered\n")
         } else {
             format!("{id}\n")
         };

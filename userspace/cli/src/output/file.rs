@@ -145,12 +145,19 @@ fn folder(path: &Path) -> &Path {
 
 /// `P.report.json` beside `P.json`.
 pub fn report_beside(profile: &Path) -> PathBuf {
-    let name = profile
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let stem = name.strip_suffix(".json").unwrap_or(&name);
-    profile.with_file_name(format!("{stem}.report.json"))
+    profile.with_file_name(format!("{}.report.json", stem(profile, ".json")))
+}
+
+/// `N.observation.json` beside `N.seccomp.json`.
+pub fn observation_beside(profile: &Path) -> PathBuf {
+    let stem = stem(profile, ".json");
+    let stem = stem.strip_suffix(".seccomp").unwrap_or(&stem);
+    profile.with_file_name(format!("{stem}.observation.json"))
+}
+
+fn stem(path: &Path, suffix: &str) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.strip_suffix(suffix).unwrap_or(&name).to_owned()
 }
 
 #[cfg(test)]
@@ -212,6 +219,14 @@ mod tests {
         assert_eq!(
             report_beside(Path::new("web")),
             Path::new("web.report.json")
+        );
+        assert_eq!(
+            observation_beside(Path::new("a/web.seccomp.json")),
+            Path::new("a/web.observation.json")
+        );
+        assert_eq!(
+            observation_beside(Path::new("web.json")),
+            Path::new("web.observation.json")
         );
     }
 }

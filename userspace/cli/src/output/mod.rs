@@ -4,6 +4,7 @@ pub mod color;
 pub mod file;
 pub mod format;
 pub mod progress;
+pub mod verdict;
 
 use color::Tone;
 use seccast_model::{Diagnostic, Severity};

@@ -516,6 +516,24 @@ impl Client {
             (_, false) => &["stop", "--time", "10", id],
             (_, true) => &["kill", id],
         };
+        self.beside(words)
+    }
+
+    /// Removes a container that has ended, if it is still there. Returns at once.
+    ///
+    /// # Errors
+    /// When the client cannot be run.
+    pub fn remove(&self, id: &str) -> Result<Child, EngineError> {
+        let words: &[&str] = match self.kind {
+            Kind::Containerd => &["containers", "rm", id],
+            Kind::Runc | Kind::Crun => &["delete", "--force", id],
+            _ => &["rm", "--force", id],
+        };
+        self.beside(words)
+    }
+
+    /// Runs the client without anybody listening.
+    fn beside(&self, words: &[&str]) -> Result<Child, EngineError> {
         let child = self
             .command(words)
             .stdin(Stdio::null())

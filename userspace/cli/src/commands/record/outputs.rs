@@ -1,7 +1,7 @@
 //! Where a recording's files go, and how they are written.
 
 use crate::{
-    args::record::RecordArgs,
+    args::{record::RecordArgs, target::TargetArgs},
     commands::generate::{say, write_profile},
     exit::Exit,
     output::{
@@ -72,7 +72,12 @@ impl Outputs {
                 names: BTreeSet::new(),
             });
         }
-        let default = || PathBuf::from(format!("{}.seccomp.json", default_name(args, start)));
+        let default = || {
+            PathBuf::from(format!(
+                "{}.seccomp.json",
+                default_name(&args.target, start)
+            ))
+        };
         let profile = args.output.clone();
         let profile = profile.or_else(|| args.observation.is_none().then(default));
         Files::check(profile, args.observation.clone()).map(Self::Files)
@@ -241,7 +246,7 @@ impl Files {
 }
 
 /// The name of a profile whose file was not named.
-fn default_name(args: &RecordArgs, start: Option<&Start>) -> String {
+pub fn default_name(target: &TargetArgs, start: Option<&Start>) -> String {
     let last = |path: &str| {
         path.trim_end_matches('/')
             .rsplit('/')
@@ -264,14 +269,14 @@ fn default_name(args: &RecordArgs, start: Option<&Start>) -> String {
         let given = start.option(&["--name"]).or(start.id()).map(str::to_owned);
         let first = || start.positionals().first().cloned();
         given.or_else(image).or_else(first).unwrap_or_default()
-    } else if let Some(program) = args.command.first() {
+    } else if let Some(program) = target.command.first() {
         last(program)
-    } else if let Some(name) = &args.container {
+    } else if let Some(name) = &target.container {
         name.chars().take(64).collect()
-    } else if let Some(path) = &args.cgroup {
+    } else if let Some(path) = &target.cgroup {
         last(path)
     } else {
-        args.pid.and_then(proc::comm).unwrap_or_default()
+        target.pid.and_then(proc::comm).unwrap_or_default()
     };
     safe(&name)
 }

@@ -2,21 +2,17 @@
 
 pub(super) mod traced;
 
-use super::{
-    engine::Engine,
-    outputs::Outputs,
-    target::{Watched, entered_as},
-};
+use super::{Ended, Plan, Sink, engine::Engine, target::Watched};
 use crate::{
-    args::{
-        generate::EnteredArg,
-        record::{RecordArgs, Until},
-    },
+    args::{generate::EnteredArg, target::Until},
     exit::{Exit, Failed},
     output::{self, progress::Progress},
 };
 use anyhow::{Context as _, anyhow, bail};
-use seccast_model::observation::Phase;
+use seccast_model::{
+    Observation,
+    observation::{EnteredAs, Phase},
+};
 use seccast_recorder::{
     News, Recorder, Recording,
     command::{self, Running},
@@ -39,6 +35,8 @@ use std::{
 
 /// How long events are waited for at most; new ones wake at once.
 const TICK: Duration = Duration::from_millis(20);
+/// Between two looks at what was denied.
+const DENIALS: Duration = Duration::from_millis(500);
 /// Between the stop signal and KILL, as engines do it.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long an engine's answer about a container is waited for at its end.
@@ -60,9 +58,9 @@ struct Active {
 }
 
 /// The loop.
-pub(super) struct Run {
-    pub(super) args: RecordArgs,
-    outputs: Outputs,
+pub(super) struct Run<'a> {
+    plan: Plan,
+    sink: &'a mut dyn Sink,
     until: Vec<Until>,
     progress: Progress,
     armed: Instant,
@@ -81,6 +79,8 @@ pub(super) struct Run {
     begun: usize,
     /// The worst exit of those that were written.
     worst: Exit,
+    /// The next look at what was denied.
+    look: Instant,
 }
 
 /// What a pass of the loop found.
@@ -90,19 +90,20 @@ enum Pass {
     End,
 }
 
-impl Run {
+impl<'a> Run<'a> {
     pub(super) fn new(
-        args: RecordArgs,
-        outputs: Outputs,
+        plan: Plan,
+        sink: &'a mut dyn Sink,
         signals: SignalsInfo<WithOrigin>,
         watched: Watched,
     ) -> Self {
-        let live = !args.quiet && args.command.is_empty() && stderr().is_terminal();
-        let until = args.until.iter().copied();
-        let until = until.chain(args.for_.map(Until::After)).collect();
+        let target = &plan.target;
+        let live = !plan.quiet && target.command.is_empty() && stderr().is_terminal();
+        let until = target.until.iter().copied();
+        let until = until.chain(target.for_.map(Until::After)).collect();
         let mut run = Self {
-            args,
-            outputs,
+            plan,
+            sink,
             until,
             progress: Progress::new(live),
             armed: Instant::now(),
@@ -117,6 +118,7 @@ impl Run {
             process: watched.process,
             begun: 0,
             worst: Exit::Done,
+            look: Instant::now(),
         };
         if let Some(recording) = watched.recording {
             run.begin(recording, None);
@@ -146,7 +148,7 @@ impl Run {
                 news.push(item);
             }
             self.look_for_starts(recorder, &news)?;
-            let alone = !self.outputs.is_folder();
+            let alone = !self.sink.is_folder() && !self.plan.denials;
             for active in &mut self.active {
                 active.judge(recorder, alone)?;
             }
@@ -162,10 +164,23 @@ impl Run {
             } else if self.containers_ended(recorder)? == Pass::End {
                 return self.status();
             }
+            if self.plan.denials && Instant::now() >= self.look {
+                self.look = Instant::now() + DENIALS;
+                self.show_denials(recorder)?;
+            }
             if self.progress.due() {
                 self.progress.draw(recorder.losses()?);
             }
         }
+    }
+
+    fn show_denials(&mut self, recorder: &mut Recorder) -> anyhow::Result<()> {
+        for active in &self.active {
+            for line in self.sink.denied(&recorder.denials(&active.recording)?) {
+                self.progress.above(&line);
+            }
+        }
+        Ok(())
     }
 
     /// CMD's status, once it has ended.
@@ -178,7 +193,7 @@ impl Run {
     }
 
     fn begin(&mut self, mut recording: Recording, waiting: Option<&Waiting>) {
-        recording.entered_as = entered_as(&self.args);
+        recording.entered_as = self.plan.entered.map(EnteredAs::from);
         if let Some(engine) = &self.engine {
             engine.claim(&mut recording, waiting);
         }
@@ -212,7 +227,7 @@ impl Run {
 
     /// Containers that have shown themselves since.
     fn look_for_starts(&mut self, recorder: &mut Recorder, news: &[News]) -> anyhow::Result<()> {
-        if self.begun > 0 && !self.outputs.is_folder() {
+        if self.begun > 0 && !self.sink.is_folder() {
             // Nothing is waited for any more but its description.
             if self.is_described(0) {
                 self.waiting = None;
@@ -231,11 +246,12 @@ impl Run {
             self.progress.restart();
         }
         for recording in found {
-            if !self.args.quiet {
+            if !self.plan.quiet {
                 let target = &recording.target;
                 let id = target.container_id.as_deref().unwrap_or_default();
                 let name = self
-                    .args
+                    .plan
+                    .target
                     .container
                     .as_deref()
                     .or(target.container_name.as_deref());
@@ -248,11 +264,11 @@ impl Run {
             self.begin(recording, Some(&waiting));
         }
         self.waiting = Some(waiting);
-        if let (0, Some(limit)) = (self.begun, self.args.wait.flatten())
+        if let (0, Some(limit)) = (self.begun, self.plan.target.wait.flatten())
             && self.armed.elapsed() >= limit
         {
             self.progress.clear();
-            let name = self.args.container.as_deref().unwrap_or_default();
+            let name = self.plan.target.container.as_deref().unwrap_or_default();
             bail!(
                 "container {name} did not start within {}; nothing was written",
                 humantime::format_duration(limit)
@@ -274,7 +290,7 @@ impl Run {
                 .iter()
                 .any(|active| active.recording.slots.contains(slot))
             && (!matches!(phase, Phase::Runtime | Phase::Entered)
-                || self.args.entered == Some(EnteredArg::App))
+                || self.plan.entered == Some(EnteredArg::App))
         {
             self.progress.new_call(name, comm, *pid);
         }
@@ -288,7 +304,7 @@ impl Run {
         while at < self.active.len() {
             if !self.target_ended(recorder, at)? {
                 all = false;
-            } else if self.outputs.is_folder() {
+            } else if self.sink.is_folder() {
                 let since = *self.active[at].ended.get_or_insert_with(Instant::now);
                 if !self.is_described(at) && since.elapsed() < DETAILS {
                     at += 1;
@@ -300,7 +316,7 @@ impl Run {
                     self.unread.push(item);
                 }
                 let active = self.active.remove(at);
-                self.write_one(recorder, active)?;
+                self.write_one(recorder, active, status)?;
                 continue;
             }
             at += 1;
@@ -315,15 +331,15 @@ impl Run {
                 if self.begun == 0 {
                     engine.is_over()
                 } else {
-                    all && status.is_some() && (!self.outputs.is_folder() || engine.is_over())
+                    all && status.is_some() && (!self.sink.is_folder() || engine.is_over())
                 }
             }
-            None => all && self.begun > 0 && self.args.all.is_none(),
+            None => all && self.begun > 0 && self.plan.all.is_none(),
         };
         if over {
             return Ok(Pass::End);
         }
-        if !self.time_is_over() || self.begun == 0 && self.args.all.is_none() {
+        if !self.time_is_over() || self.begun == 0 && self.plan.all.is_none() {
             return Ok(Pass::Go);
         }
         if self.engine.is_none() {
@@ -372,7 +388,7 @@ impl Run {
             return Ok(true);
         }
         // A cgroup that was named may be filled and emptied many times; it ends when it is removed, or when `exit` is asked for.
-        if self.args.cgroup.is_some() && !self.until.contains(&Until::Exit) {
+        if self.plan.target.cgroup.is_some() && !self.until.contains(&Until::Exit) {
             return Ok(false);
         }
         let started = recorder.started_filtered(recording)?.is_some();
@@ -431,26 +447,20 @@ impl Run {
             self.progress.above("seccast: nothing is recorded yet");
             return Ok(());
         }
-        // Names in a folder are given out at the end.
-        let Outputs::Files(files) = &self.outputs else {
-            self.progress
-                .above("seccast: each container's files are written at its end");
-            return Ok(());
-        };
-        for active in &self.active {
-            let observation = recorder.observe(&active.recording)?;
-            self.tell_so_far(files.write_so_far(&observation, &self.args));
+        for at in 0..self.active.len() {
+            let observation = recorder.observe(&self.active[at].recording)?;
+            self.so_far(&observation);
         }
         Ok(())
     }
 
-    fn tell_so_far(&self, written: anyhow::Result<()>) {
-        match written {
-            Ok(()) => self.progress.above("seccast: wrote the state so far"),
-            Err(error) => self.progress.above(&format!(
-                "warning: cannot write the state so far: {error:#}"
-            )),
-        }
+    fn so_far(&mut self, observation: &Observation) {
+        let line = match self.sink.so_far(observation) {
+            Ok(true) => "seccast: wrote the state so far".to_owned(),
+            Ok(false) => "seccast: each container's files are written at its end".to_owned(),
+            Err(error) => format!("warning: cannot write the state so far: {error:#}"),
+        };
+        self.progress.above(&line);
     }
 
     /// Takes what its engine has told by now; true when nothing more is to come.
@@ -476,14 +486,25 @@ impl Run {
     }
 
     /// Writes a recording that is over and, in a folder, gives its slots back.
-    fn write_one(&mut self, recorder: &mut Recorder, active: Active) -> anyhow::Result<()> {
-        let observation = recorder.observe(&active.recording)?;
-        let folder = self.outputs.is_folder();
-        let written = self
-            .outputs
-            .files(&observation)
-            .and_then(|files| files.write(&observation, &self.args));
-        let exit = match written {
+    fn write_one(
+        &mut self,
+        recorder: &mut Recorder,
+        active: Active,
+        status: Option<ExitStatus>,
+    ) -> anyhow::Result<()> {
+        let denials = if self.plan.denials {
+            recorder.denials(&active.recording)?
+        } else {
+            Vec::new()
+        };
+        let ended = Ended {
+            observation: recorder.observe(&active.recording)?,
+            denials,
+            started: recorder.started_filtered(&active.recording)?.is_some(),
+            failed: self.own_code(status).is_some(),
+        };
+        let folder = self.sink.is_folder();
+        let exit = match self.sink.end(&ended) {
             // One of many does not end the others.
             Err(error) if folder => {
                 output::warning(&format!("{error:#}"), None);
@@ -510,7 +531,7 @@ impl Run {
         for item in recorder.poll(Duration::ZERO)? {
             self.show(&item);
         }
-        if self.begun == 0 || self.failed_to_start(recorder, status)? {
+        if self.begun == 0 || !self.plan.denials && self.failed_to_start(recorder, status)? {
             return self.nothing_started(status);
         }
         // Who ended in the last moment may not be told of yet.
@@ -524,7 +545,7 @@ impl Run {
         let ids = self.container_ids();
         let mut written = Ok(());
         for active in std::mem::take(&mut self.active) {
-            written = written.and(self.write_one(recorder, active));
+            written = written.and(self.write_one(recorder, active, status));
         }
         if let Some(command) = self.command.take() {
             if status.is_none() {
@@ -544,7 +565,10 @@ impl Run {
             );
             engine.abandon(ids.iter().map(String::as_str));
         }
-        if let (Some(waiting), Some(_)) = (&self.waiting, &self.args.all) {
+        if let (Some(engine), true) = (&self.engine, self.plan.remove) {
+            engine.remove(ids.iter().map(String::as_str));
+        }
+        if let (Some(waiting), Some(_)) = (&self.waiting, &self.plan.all) {
             self.tell_strangers(waiting);
         }
         written?;
@@ -553,21 +577,28 @@ impl Run {
 
     /// CMD's code, if it is not 0, else ours.
     fn exit(&self, status: Option<ExitStatus>) -> Exit {
+        if self.plan.denials && self.worst == Exit::Findings {
+            return self.worst;
+        }
+        if let Some(code) = self.own_code(status) {
+            output::note(&format!("seccast: exit code {code} is CMD's own"));
+            return Exit::Command(code);
+        }
+        if self.worst == Exit::Findings && !self.plan.target.command.is_empty() {
+            output::note("seccast: exit code 1 is seccast's: the recording is incomplete");
+        }
+        self.worst
+    }
+
+    /// CMD's code, if it failed.
+    fn own_code(&self, status: Option<ExitStatus>) -> Option<u8> {
         // A death by the signal that ended our own time limit is no failure of CMD's.
         let stopped = |code: &u8| {
             self.stopping.is_some() && [128 + SIGTERM, 128 + SIGKILL].contains(&i32::from(*code))
         };
-        let theirs = status
+        status
             .map(command::exit_code)
-            .filter(|code| *code != 0 && !stopped(code));
-        if let Some(code) = theirs {
-            output::note(&format!("seccast: exit code {code} is CMD's own"));
-            return Exit::Command(code);
-        }
-        if self.worst == Exit::Findings && !self.args.command.is_empty() {
-            output::note("seccast: exit code 1 is seccast's: the recording is incomplete");
-        }
-        self.worst
+            .filter(|code| *code != 0 && !stopped(code))
     }
 
     /// The runtime made the container and could not execute its program: what is recorded is the runtime's alone, and the
@@ -586,12 +617,12 @@ impl Run {
             }
         }
         // In a folder those that ended before have their files.
-        Ok(!self.outputs.is_folder())
+        Ok(!self.sink.is_folder())
     }
 
     /// Nothing was recorded: says why, as far as it is known.
     fn nothing_started(&mut self, status: Option<ExitStatus>) -> anyhow::Result<Exit> {
-        if self.args.all.is_some() {
+        if self.plan.all.is_some() {
             if let Some(waiting) = &self.waiting {
                 self.tell_strangers(waiting);
             }
@@ -600,7 +631,7 @@ impl Run {
         let Some(engine) = &self.engine else {
             bail!(
                 "stopped before container {} started; nothing was written",
-                self.args.container.as_deref().unwrap_or_default()
+                self.plan.target.container.as_deref().unwrap_or_default()
             );
         };
         let name = engine.name();
@@ -621,7 +652,7 @@ impl Run {
     /// New cgroups that were no containers.
     fn tell_strangers(&self, waiting: &Waiting) {
         let strangers = waiting.strangers();
-        if strangers.is_empty() || self.args.quiet {
+        if strangers.is_empty() || self.plan.quiet {
             return;
         }
         let some: Vec<_> = strangers

@@ -1,20 +1,21 @@
 //! What is recorded, and how it is armed.
 
-use super::engine::Engine;
+use super::{Mode, Plan, engine::Engine};
 use crate::{
-    args::record::{EngineArg, RecordArgs},
+    args::target::{EngineArg, TargetArgs},
     exit::{Exit, Failed},
     output,
 };
-use anyhow::bail;
-use seccast_model::observation::{EnteredAs, Target};
+use anyhow::{Context as _, bail};
+use libc::sock_filter;
+use seccast_model::{Filter, observation::Target};
 use seccast_recorder::{
     Recorder, RecorderError, Recording,
     cgroup::Cgroup,
     command::{self, CommandError, Running},
     container::{Name, Waiting, Wanted},
     engine::{Client, EngineError, Events, Kind},
-    proc,
+    native, proc,
 };
 use std::path::Path;
 
@@ -26,21 +27,32 @@ pub(super) struct Watched {
     pub(super) command: Option<Running>,
     pub(super) engine: Option<Engine>,
     command_cgroup: Option<Cgroup>,
+    /// What a command runs under.
+    filter: Option<Vec<sock_filter>>,
     /// A process whose end is the target's.
     pub(super) process: Option<u32>,
 }
 
 impl Watched {
     pub(super) fn arm(
-        args: &RecordArgs,
+        plan: &Plan,
         engine: Option<Engine>,
         recorder: &mut Recorder,
     ) -> anyhow::Result<Self> {
+        let args = &plan.target;
         let mut watched = Self::default();
+        if plan.denials {
+            // Before anything is watched: the first call may be denied.
+            recorder.watch_denials()?;
+        }
         if let Some(engine) = engine {
             watched.waiting = Some(engine.arm(recorder)?);
             watched.engine = Some(engine);
         } else if !args.command.is_empty() {
+            if let Mode::Under { profile, .. } = &plan.mode {
+                let native = native().context("no table of this machine's calls")?;
+                watched.filter = Some(command::instructions(&Filter::compile(profile, native)?));
+            }
             let cgroup = command::cgroup(recorder.hierarchy())?;
             let armed = recorder.watch_command(&cgroup, args.command.clone());
             if armed.is_err() {
@@ -55,7 +67,7 @@ impl Watched {
             } else {
                 watched.recording = Some(name.record_running(recorder)?);
             }
-        } else if args.all.is_some() {
+        } else if plan.all.is_some() {
             let named = client(args)?;
             let wanted = Wanted {
                 all: true,
@@ -86,7 +98,8 @@ impl Watched {
         Ok(watched)
     }
 
-    pub(super) fn describe(&self, args: &RecordArgs) -> String {
+    pub(super) fn describe(&self, plan: &Plan) -> String {
+        let args = &plan.target;
         match (&self.recording, &args.container) {
             _ if self.engine.is_some() => {
                 let engine = self.engine.as_ref().map_or("", Engine::name);
@@ -102,7 +115,7 @@ impl Watched {
                 recording.cgroup.path
             ),
             (Some(recording), _) => format!("recording cgroup {}", recording.cgroup.path),
-            (None, None) => match &args.all {
+            (None, None) => match &plan.all {
                 Some(folder) => format!(
                     "recording every container that starts, into {}",
                     folder.display()
@@ -112,7 +125,8 @@ impl Watched {
         }
     }
 
-    pub(super) fn start(&mut self, args: &RecordArgs) -> anyhow::Result<()> {
+    pub(super) fn start(&mut self, plan: &Plan) -> anyhow::Result<()> {
+        let args = &plan.target;
         if self.engine.is_none() && self.command_cgroup.is_none() {
             return Ok(());
         }
@@ -122,7 +136,12 @@ impl Watched {
         let started = match (&mut self.engine, self.command_cgroup.take()) {
             (Some(engine), _) => engine.start(),
             (None, cgroup) => {
-                match Running::start(&args.command, cgroup.clone(), args.user, None) {
+                match Running::start(
+                    &args.command,
+                    cgroup.clone(),
+                    args.user,
+                    self.filter.as_deref(),
+                ) {
                     Ok(running) => {
                         self.command = Some(running);
                         Ok(())
@@ -138,7 +157,7 @@ impl Watched {
     }
 }
 
-pub(super) fn warn_of_root(args: &RecordArgs) {
+pub(super) fn warn_of_root(args: &TargetArgs) {
     if args.user.is_none() && std::env::var_os("SUDO_UID").is_some_and(|uid| uid != "0") {
         let id = |name| std::env::var(name).unwrap_or_default();
         output::warning(
@@ -161,7 +180,7 @@ pub(super) fn not_run(error: CommandError) -> anyhow::Error {
 }
 
 /// The engine that was named by --engine and --socket.
-fn client(args: &RecordArgs) -> Result<Option<Client>, EngineError> {
+fn client(args: &TargetArgs) -> Result<Option<Client>, EngineError> {
     let Some(engine) = args.engine else {
         return Ok(None);
     };
@@ -234,8 +253,4 @@ fn alone(pid: u32, cgroup: &Cgroup) -> Result<(), RecorderError> {
             ))
         }
     }
-}
-
-pub(super) fn entered_as(args: &RecordArgs) -> Option<EnteredAs> {
-    args.entered.map(EnteredAs::from)
 }

@@ -1,6 +1,5 @@
 //! `record -- docker compose up`: a file beside the user's own puts each service into audit mode and marks it.
 
-use super::engine::write_audit_profile;
 use anyhow::{Context as _, bail};
 use seccast_recorder::engine::{Client, command::Start};
 use serde::Deserialize;
@@ -14,8 +13,8 @@ use std::{
 /// The label that marks the containers of one recording; its value is the recording's.
 pub(super) const LABEL: &str = "dev.seccast.recording";
 
-/// The label of those that got the audit profile.
-pub(super) const AUDITED: &str = "dev.seccast.audited";
+/// The label of those that were given a profile.
+pub(super) const GIVEN: &str = "dev.seccast.profile";
 
 /// What is needed of a compose file.
 #[derive(Default, Deserialize)]
@@ -46,21 +45,20 @@ const OVERRIDES: [&str; 4] = [
     "docker-compose.override.yaml",
 ];
 
-/// Adds a file to the command that marks every service with `mark`, and gives it the audit profile unless it names a filter
-/// itself or `keep_filter`. True when a filter was given.
+/// Adds a file to the command that marks every service with `mark`, and gives it the profile, if there is one, unless it names
+/// a filter itself. True when one was given.
 pub(super) fn mark(
     start: &mut Start,
     client: &Client,
     work: &Path,
     mark: &str,
-    keep_filter: bool,
+    profile: Option<&Path>,
 ) -> anyhow::Result<bool> {
     let own = files(start)?;
     let project = read(start, client, &own)?;
     if project.services.is_empty() {
         bail!("{} names no service", own.join(", "));
     }
-    let profile = write_audit_profile(work)?;
     let mut filtered = false;
     let mut services = Map::new();
     for (name, service) in &project.services {
@@ -69,8 +67,11 @@ pub(super) fn mark(
             .security_opt
             .iter()
             .any(|option| option.starts_with("seccomp"));
-        if !keep_filter && !names_one && !service.privileged {
-            added["labels"][AUDITED] = json!("true");
+        if let Some(profile) = profile
+            && !names_one
+            && !service.privileged
+        {
+            added["labels"][GIVEN] = json!("true");
             added["security_opt"] = json!([format!("seccomp={}", profile.display())]);
             filtered = true;
         }

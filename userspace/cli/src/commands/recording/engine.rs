@@ -1,13 +1,12 @@
 //! `record -- docker run …`: the container that a command starts is recorded, in audit mode, and not the command.
 
-use super::compose;
+use super::{Mode, Plan, compose};
 use crate::{
-    args::record::RecordArgs,
     exit::{Exit, Failed},
     output,
 };
 use anyhow::{Context as _, bail};
-use seccast_model::audit_profile;
+use seccast_model::Profile;
 use seccast_recorder::{
     Recorder, Recording, clock,
     command::{CommandError, Running, User},
@@ -39,8 +38,10 @@ pub(super) struct Engine {
     client: Client,
     user: Option<User>,
     ids: Ids,
-    /// The one container that it starts has the audit profile.
-    audited: bool,
+    /// What containers are given is the audit profile.
+    audits: bool,
+    /// The one container that it starts was given a profile.
+    given: bool,
     running: Option<Running>,
     ended: Option<(ExitStatus, Instant)>,
     stops: Vec<std::process::Child>,
@@ -59,7 +60,7 @@ enum Ids {
 }
 
 impl Ids {
-    /// Those that are written down by now, and whether podman's hook gave them the audit profile.
+    /// Those that are written down by now, and whether podman's hook gave them a profile.
     fn written(&self) -> Vec<(String, bool)> {
         let Self::File(path) = self else {
             return Vec::new();
@@ -75,9 +76,10 @@ impl Ids {
 
 impl Engine {
     /// Refuses what cannot be recorded from here, and puts the command into audit mode.
-    pub(super) fn prepare(mut start: Start, args: &RecordArgs) -> anyhow::Result<Self> {
+    pub(super) fn prepare(mut start: Start, plan: &Plan) -> anyhow::Result<Self> {
         let kind = start.kind();
-        let client = start.client.clone().as_user(args.user);
+        let user = plan.target.user;
+        let client = start.client.clone().as_user(user);
         if start.verb == Verb::Create {
             bail!(
                 "{} create starts nothing; use run, or create it and record its start: seccast record --container NAME --wait",
@@ -92,17 +94,18 @@ impl Engine {
             .prefix("seccast-record-")
             .tempdir()
             .context("cannot make a temporary folder")?;
-        if let Some(user) = args.user {
+        if let Some(user) = user {
             chown(work.path(), Some(user.uid), Some(user.gid))
                 .context("cannot give the temporary folder to --user")?;
         }
-        let (ids, audited) = prepare_ids(&mut start, &client, args, work.path())?;
+        let (ids, given) = prepare_ids(&mut start, &client, &plan.mode, work.path())?;
         Ok(Self {
             start,
             client,
-            user: args.user,
+            user,
             ids,
-            audited,
+            audits: matches!(plan.mode, Mode::Audit),
+            given,
             running: None,
             ended: None,
             stops: Vec::new(),
@@ -226,6 +229,16 @@ impl Engine {
         }
     }
 
+    /// Removes containers that have ended.
+    pub(super) fn remove<'a>(&self, ids: impl IntoIterator<Item = &'a str>) {
+        for id in ids {
+            // One that the command removed itself is not there.
+            if let Ok(mut child) = self.client.remove(id) {
+                let _ = child.wait();
+            }
+        }
+    }
+
     /// A failure of ours leaves nothing running: what was started is killed, and the client with it.
     pub(super) fn abandon<'a>(&mut self, ids: impl IntoIterator<Item = &'a str>) {
         self.stop(ids, true);
@@ -248,13 +261,14 @@ impl Engine {
             .iter()
             .flat_map(|waiting| waiting.events())
             .filter_map(|events| events.of(id));
-        recording.audited = self.audited
-            || self
-                .ids
-                .written()
-                .iter()
-                .any(|(of, audited)| *audited && of == id)
-            || told.any(|told| told.labels.contains_key(compose::AUDITED));
+        recording.audited = self.audits
+            && (self.given
+                || self
+                    .ids
+                    .written()
+                    .iter()
+                    .any(|(of, given)| *given && of == id)
+                || told.any(|told| told.labels.contains_key(compose::GIVEN)));
     }
 
     /// Ids that are written down although no cgroup showed them.
@@ -278,109 +292,155 @@ fn not_found(error: EngineError) -> anyhow::Error {
     })
 }
 
-/// Puts the command into audit mode, unless it says itself which filter it wants, and makes it tell its containers' ids:
-/// those are in the command, in a file that the client or podman's hook writes before the container starts, or in the
-/// engine's answer. True when its one container got the audit profile.
+/// Gives the containers of the command the profile of the mode, unless the command says itself which filter it wants, and
+/// makes it tell their ids: those are in the command, in a file that the client or podman's hook writes before the container
+/// starts, or in the engine's answer. True when its one container got the profile.
 fn prepare_ids(
     start: &mut Start,
     client: &Client,
-    args: &RecordArgs,
+    mode: &Mode,
     work: &Path,
 ) -> anyhow::Result<(Ids, bool)> {
     let kind = start.kind();
     let engine = kind.name();
-    let keep = args.keep_filter || start.names_a_filter();
-    if args.keep_filter {
+    if matches!(mode, Mode::AsIs) {
         output::note(&format!(
             "seccast: --keep-filter: {engine}'s filter stays; what it denies is listed as denied and not allowed"
         ));
-    } else if keep {
-        output::note("seccast: the command names a filter itself, which stays");
-    }
-    let audited = |how: &str| {
-        output::note(&format!(
-            "seccast: audit mode: the container gets a filter that allows everything ({how}); --keep-filter leaves {engine}'s"
-        ));
-    };
-    let made_before = || {
-        if !keep {
-            output::note(
-                "seccast: a container keeps the filter that it was made with; to record it in audit mode, make it anew with run",
+    } else if start.names_a_filter() {
+        if let Mode::Under { name, .. } = mode {
+            bail!(
+                "the command names a filter itself, and the container is to run under {name}: take it out of the command"
             );
         }
+        output::note("seccast: the command names a filter itself, which stays");
+    }
+    let given = mode
+        .profile()
+        .filter(|_| !start.names_a_filter())
+        .map(|profile| {
+            let name = match mode {
+                Mode::Audit => "audit.json",
+                _ => "profile.json",
+            };
+            write_profile(&profile, &work.join(name))
+        })
+        .transpose()?;
+    let given = given.as_deref();
+    let say = |how: &str| {
+        output::note(&match mode {
+            Mode::Under { name, .. } => format!("seccast: the container gets {name} ({how})"),
+            _ => format!(
+                "seccast: audit mode: the container gets a filter that allows everything ({how}); --keep-filter leaves {engine}'s"
+            ),
+        });
+    };
+    // A container that exists keeps the filter that it was made with.
+    let made_before = || {
+        match mode {
+            Mode::Under { name, .. } => bail!(
+                "a container keeps the filter that it was made with, so it cannot be started under {name}; make it anew with run, or \
+                 watch it under its own: seccast verify --profile {name} --container NAME --wait"
+            ),
+            Mode::Audit if given.is_some() => output::note(
+                "seccast: a container keeps the filter that it was made with; to record it in audit mode, make it anew with run",
+            ),
+            _ => {}
+        }
+        Ok(())
     };
     match (start.verb, kind) {
         (Verb::Compose, _) if start.makes_services() => {
             let mark = format!("{}-{}", std::process::id(), clock::unix_ns());
-            if compose::mark(start, client, work, &mark, keep)? {
-                audited("by a compose file beside the project's");
+            if compose::mark(start, client, work, &mark, given)? {
+                say("by a compose file beside the project's");
             }
             Ok((Ids::Marked(mark), false))
         }
         (Verb::Compose, _) => {
-            made_before();
+            made_before()?;
             let compose = Client::new(kind, start.compose().to_vec());
             let ids = compose.ask(&["ps", "-a", "-q"])?;
             let ids = ids.split_ascii_whitespace().map(str::to_owned);
             Ok((Ids::Known(ids.collect()), false))
         }
         (Verb::Kube | Verb::Start, Kind::Podman) if !client.is_remote() => {
-            hook(start, work, keep)?;
-            if !keep {
-                audited("by a precreate hook");
+            hook(start, work, given)?;
+            if given.is_some() {
+                say("by a precreate hook");
             }
             Ok((Ids::File(work.join("ids")), false))
         }
         (Verb::Kube, _) => bail!(
             "{engine} does not tell which containers `kube play` starts; run it where podman is not remote, or record them by name: seccast record --container NAME --wait"
         ),
-        (_, Kind::Runc | Kind::Crun | Kind::Containerd) => {
+        (Verb::Start, Kind::Runc | Kind::Crun | Kind::Containerd) => {
+            made_before()?;
+            Ok((known_id(start)?, false))
+        }
+        (_, Kind::Containerd) => {
+            // ctr gives no filter unless it is told to.
+            let Mode::Under { .. } = mode else {
+                return Ok((known_id(start)?, false));
+            };
+            if let Some(profile) = given {
+                let profile = profile.display().to_string();
+                start.add(&["--seccomp", "--seccomp-profile", &profile]);
+                say(&format!("--seccomp-profile {profile}"));
+            }
+            Ok((known_id(start)?, true))
+        }
+        (_, Kind::Runc | Kind::Crun) => {
             let mut has_filter = false;
-            if start.verb == Verb::Start {
-                made_before();
-            } else if !keep
-                && kind.is_runtime()
-                && let Some(bundle) = audited_bundle(&start.bundle(), work)?
+            if let Some(profile) = given
+                && let Some(bundle) = filtered_bundle(&start.bundle(), work, profile, mode)?
             {
                 let bundle = bundle.display().to_string();
                 start.set("--bundle", "-b", &bundle);
-                audited(&format!("--bundle {bundle}"));
+                say(&format!("--bundle {bundle}"));
                 has_filter = true;
             }
-            // ctr gives no filter unless it is told to.
-            let Some(id) = start.id() else {
-                bail!("the command names no container; {engine} wants its id");
-            };
-            Ok((Ids::Known(vec![id.to_owned()]), has_filter))
+            Ok((known_id(start)?, has_filter))
         }
         (Verb::Start | Verb::Create, _) => {
-            made_before();
+            made_before()?;
             Ok((known_ids(start, client)?, false))
         }
         (Verb::Run, _) => {
-            if !keep {
-                let profile = write_audit_profile(work)?;
+            if let Some(profile) = given {
                 let option = format!("seccomp={}", profile.display());
                 start.add(&["--security-opt", &option]);
-                audited(&format!("--security-opt {option}"));
+                say(&format!("--security-opt {option}"));
             }
             if let Some(path) = start.option(&["--cidfile"]) {
-                return Ok((Ids::File(path.into()), !keep));
+                return Ok((Ids::File(path.into()), given.is_some()));
             }
             let path = work.join("id");
             start.add(&["--cidfile", &path.display().to_string()]);
-            Ok((Ids::File(path), !keep))
+            Ok((Ids::File(path), given.is_some()))
         }
     }
 }
 
+/// The id that a runtime's command has to name.
+fn known_id(start: &Start) -> anyhow::Result<Ids> {
+    let Some(id) = start.id() else {
+        bail!(
+            "the command names no container; {} wants its id",
+            start.kind().name()
+        );
+    };
+    Ok(Ids::Known(vec![id.to_owned()]))
+}
+
 /// Lets podman call us before it makes each container of the command (`podman --hooks-dir`, oci-hooks(5)).
-fn hook(start: &mut Start, work: &Path, keep_filter: bool) -> anyhow::Result<()> {
+fn hook(start: &mut Start, work: &Path, profile: Option<&Path>) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("cannot tell where seccast lies")?;
     let ids = work.join("ids").display().to_string();
     let mut words = vec!["seccast", "precreate", "--ids", &ids];
-    if keep_filter {
-        words.push("--keep-filter");
+    let profile = profile.map(|path| path.display().to_string());
+    if let Some(profile) = &profile {
+        words.extend(["--profile", profile]);
     }
     let hook = json!({
         "version": "1.0.0",
@@ -428,16 +488,21 @@ fn known_ids(start: &Start, client: &Client) -> anyhow::Result<Ids> {
     Ok(Ids::Known(names.iter().map(id).collect::<Result<_, _>>()?))
 }
 
-/// The audit profile, where an engine's client reads it.
-pub(super) fn write_audit_profile(work: &Path) -> anyhow::Result<PathBuf> {
-    let profile = work.join("audit.json");
-    fs::write(&profile, audit_profile().to_oci_json()).context("cannot write the audit profile")?;
-    Ok(profile)
+/// The profile, where an engine's client reads it.
+fn write_profile(profile: &Profile, path: &Path) -> anyhow::Result<PathBuf> {
+    fs::write(path, profile.to_oci_json())
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path.to_owned())
 }
 
-/// A copy of a bundle's config.json with the audit profile in place of its filter; `None` where it has none. The bundle is
-/// the user's and stays as it is.
-fn audited_bundle(bundle: &Path, work: &Path) -> anyhow::Result<Option<PathBuf>> {
+/// A copy of a bundle's config.json with a profile in place of its filter; for the audit profile `None` where it has no filter.
+/// The bundle is the user's and stays as it is.
+fn filtered_bundle(
+    bundle: &Path,
+    work: &Path,
+    profile: &Path,
+    mode: &Mode,
+) -> anyhow::Result<Option<PathBuf>> {
     let file = bundle.join("config.json");
     let text = fs::read_to_string(&file).with_context(|| {
         format!(
@@ -447,13 +512,24 @@ fn audited_bundle(bundle: &Path, work: &Path) -> anyhow::Result<Option<PathBuf>>
     })?;
     let mut config: serde_json::Value =
         serde_json::from_str(&text).with_context(|| format!("{} is no JSON", file.display()))?;
-    let Some(filter) = config
-        .pointer_mut("/linux/seccomp")
-        .filter(|filter| !filter.is_null())
-    else {
+    let linux = config
+        .get_mut("linux")
+        .and_then(serde_json::Value::as_object_mut)
+        .with_context(|| {
+            format!(
+                "{}: no field `linux`: no OCI bundle for Linux",
+                file.display()
+            )
+        })?;
+    let has_one = linux.get("seccomp").is_some_and(|filter| !filter.is_null());
+    if !has_one && matches!(mode, Mode::Audit) {
         return Ok(None);
-    };
-    *filter = serde_json::from_str(&audit_profile().to_oci_json()).context("the audit profile")?;
+    }
+    let profile = fs::read(profile).context("cannot read the profile back")?;
+    linux.insert(
+        "seccomp".to_owned(),
+        serde_json::from_slice(&profile).context("the profile")?,
+    );
     // Paths in it are relative to the bundle (OCI config.md: root.path, mounts[].source of bind mounts).
     let bundle = bundle
         .canonicalize()

@@ -1,13 +1,11 @@
 //! `record -- CMD` by ptrace: where eBPF is refused, or by choice.
 
 use super::super::{
-    after_start,
-    outputs::Outputs,
+    Ended, Plan, Sink, after_start,
     target::{not_run, one_line, warn_of_root},
 };
 use super::{Commanded, Pass, Run, TICK, Watched, by_terminal, stop_in_time, warn_of_left};
 use crate::{
-    args::record::RecordArgs,
     exit::{Exit, Failed},
     output,
 };
@@ -32,12 +30,13 @@ impl Commanded for Tracer {
 
 /// Does it. `why`: the reason why it is not done by eBPF, if that was tried.
 pub(in super::super) fn record(
-    args: RecordArgs,
-    outputs: Outputs,
+    plan: Plan,
+    sink: &mut dyn Sink,
     signals: SignalsInfo<WithOrigin>,
     began: Instant,
     why: Option<anyhow::Error>,
 ) -> anyhow::Result<Exit> {
+    let args = &plan.target;
     if args.command.is_empty() {
         bail!(
             "ptrace records a command that it starts (-- CMD), not what runs already or is started by somebody else; leave --backend ptrace out, and run as root"
@@ -66,12 +65,12 @@ pub(in super::super) fn record(
         began.elapsed().as_millis(),
         one_line(&args.command),
     ));
-    warn_of_root(&args);
+    warn_of_root(args);
     tracer.start().map_err(|error| match error {
         TraceError::Command(error) => not_run(error),
         error => error.into(),
     })?;
-    let mut run = Run::new(args, outputs, signals, Watched::default());
+    let mut run = Run::new(plan, sink, signals, Watched::default());
     after_start(true, run.go_traced(tracer))
 }
 
@@ -96,7 +95,7 @@ fn refused(engine: &str, why: Option<&anyhow::Error>) -> anyhow::Error {
     })
 }
 
-impl Run {
+impl Run<'_> {
     fn go_traced(&mut self, mut tracer: Tracer) -> anyhow::Result<Exit> {
         loop {
             for item in tracer.poll(TICK)? {
@@ -114,8 +113,12 @@ impl Run {
         self.progress.clear();
         let status = tracer.ended();
         let observation = tracer.observe();
-        let files = self.outputs.files(&observation);
-        let written = files.and_then(|files| files.write(&observation, &self.args));
+        let written = self.sink.end(&Ended {
+            observation,
+            denials: Vec::new(),
+            started: true,
+            failed: self.own_code(status).is_some(),
+        });
         if status.is_none() {
             output::warning("the recording was ended before CMD: CMD is killed", None);
             tracer.end();
@@ -131,9 +134,7 @@ impl Run {
         let pending: Vec<_> = self.signals.pending().collect();
         for origin in pending {
             if origin.signal == SIGUSR1 {
-                let observation = tracer.observe();
-                let files = self.outputs.files(&observation)?;
-                self.tell_so_far(files.write_so_far(&observation, &self.args));
+                self.so_far(&tracer.observe());
                 continue;
             }
             self.interrupts += 1;

@@ -1,0 +1,285 @@
+//! Verdicts, for people and machines.
+
+use seccast_model::{
+    Observation, Profile,
+    denial::{Denial, Denier},
+    observation::Target,
+    profile::Action,
+    verdict::{Finding, How, Verdict, patched},
+};
+use serde_json::{Value, json};
+use std::{fmt::Write as _, io};
+
+/// Processes that are listed of a call.
+const PROCESSES: usize = 4;
+
+/// For people.
+pub fn text(name: &str, profile: &Profile, observation: &Observation, verdict: &Verdict) -> String {
+    let mut text = String::new();
+    let target = target(&observation.target);
+    let found = verdict.findings.len();
+    let word = if verdict.passed() { "PASS" } else { "FAIL" };
+    let what = match found {
+        0 if verdict.passed() => "nothing was denied".to_owned(),
+        0 => "nothing was seen to be denied, but calls may have been missed".to_owned(),
+        1 => "1 call denied".to_owned(),
+        n => format!("{n} calls denied"),
+    };
+    let _ = writeln!(text, "{word}  {target} under {name}: {what}");
+    for finding in &verdict.findings {
+        let _ = writeln!(text, "  {}", describe(finding));
+    }
+    for (reason, count) in &verdict.losses {
+        let _ = writeln!(text, "  missed: {reason} {count}");
+    }
+    if !verdict.tolerated.is_empty() {
+        let names: Vec<_> = verdict.tolerated.iter().map(Finding::shown).collect();
+        let _ = writeln!(
+            text,
+            "  the runtime was denied these and started it all the same: {}",
+            names.join(", ")
+        );
+    }
+    if !verdict.unjudged.is_empty() {
+        let names: Vec<_> = verdict.unjudged.iter().map(String::as_str).collect();
+        let _ = writeln!(
+            text,
+            "  not judged, since the profile looks at arguments that are not recorded: {}",
+            names.join(", ")
+        );
+    }
+    if !verdict.started {
+        let _ = writeln!(
+            text,
+            "  {}",
+            if found == 0 {
+                "the application did not start, and nothing was denied: the runtime refused the profile, or failed for another reason"
+            } else {
+                "the application did not start: the runtime itself is held to the profile before it executes it, whatever its own message says"
+            }
+        );
+    }
+    let native = observation.machine.arch;
+    if let Some(patched) = patched(profile, native, &verdict.findings) {
+        let _ = writeln!(
+            text,
+            "  the smallest change that allows it: {}",
+            change(profile, &patched)
+        );
+    }
+    super::printable(&text)
+}
+
+/// What a patch adds, in a few words.
+fn change(profile: &Profile, patched: &Profile) -> String {
+    let bare = |profile: &Profile| -> std::collections::BTreeSet<String> {
+        let rules = profile
+            .rules
+            .iter()
+            .filter(|rule| rule.conditions.is_empty());
+        rules.flat_map(|rule| rule.names.clone()).collect()
+    };
+    let mut parts: Vec<String> = bare(patched)
+        .difference(&bare(profile))
+        .map(|name| format!("allow {name}"))
+        .collect();
+    for rule in patched
+        .rules
+        .iter()
+        .filter(|rule| !profile.rules.contains(rule))
+    {
+        for condition in &rule.conditions {
+            let names: Vec<_> = rule.names.iter().map(String::as_str).collect();
+            parts.push(format!(
+                "allow {} with argument {} = {:#x}",
+                names.join(", "),
+                condition.index,
+                condition.value_two
+            ));
+        }
+    }
+    for arch in patched.architectures.difference(&profile.architectures) {
+        parts.push(format!("list {arch}"));
+    }
+    parts.join(", ")
+}
+
+/// What was watched.
+fn target(target: &Target) -> String {
+    let engine = target.engine.as_deref().or(target.runtime.as_deref());
+    let id = target.container_id.as_deref();
+    match (target.container_name.as_deref().or(id), engine) {
+        (Some(name), Some(engine)) => format!("container {name} ({engine})"),
+        (Some(name), None) => format!("container {name}"),
+        (None, _) if !target.command.is_empty() => target.command.join(" "),
+        (None, _) => format!("cgroup {}", target.cgroup_path.as_deref().unwrap_or("/")),
+    }
+}
+
+/// A denied call on one line.
+pub fn denial(denial: &Denial) -> String {
+    describe(&Finding::from(denial))
+}
+
+fn describe(finding: &Finding) -> String {
+    let mut line = format!(
+        "{} ({}, {})",
+        finding.shown(),
+        finding.arch,
+        finding.phase.name()
+    );
+    let _ = match finding.how {
+        How::Denied { result, count, .. } => {
+            write!(
+                line,
+                ": {} {}",
+                times(count),
+                result_name(finding.nr, result)
+            )
+        }
+        How::WouldBe(action) => write!(line, ": happened, the profile would {}", verb(action)),
+    };
+    let by: Vec<_> = finding
+        .processes
+        .iter()
+        .take(PROCESSES)
+        .map(process)
+        .collect();
+    if !by.is_empty() {
+        let more = match finding.processes.len().saturating_sub(PROCESSES) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let _ = write!(line, ", by {}{more}", by.join(", "));
+    }
+    if let Some(sample) = finding.samples.first() {
+        let values: Vec<_> = sample.iter().map(|value| format!("{value:#x}")).collect();
+        let _ = write!(line, "; arguments {}", values.join(" "));
+    }
+    line
+}
+
+fn process(process: &Denier) -> String {
+    let file = match &process.exe {
+        Some(exe) if !exe.ends_with(&process.comm) => format!(" {exe}"),
+        _ => String::new(),
+    };
+    format!("{}[{}]{file}", process.comm, process.pid)
+}
+
+fn times(count: u64) -> String {
+    match count {
+        1 => "once".to_owned(),
+        n => format!("{n} times"),
+    }
+}
+
+/// What a denied call came to.
+fn result_name(nr: i64, result: i64) -> String {
+    if result == nr {
+        return "SIGSYS".to_owned();
+    }
+    match i32::try_from(-result) {
+        Ok(1) => "EPERM".to_owned(),
+        Ok(38) => "ENOSYS".to_owned(),
+        Ok(errno @ 2..=4095) => format!("errno {errno} ({})", io_text(errno)),
+        _ => format!("result {result}"),
+    }
+}
+
+fn io_text(errno: i32) -> String {
+    let text = io::Error::from_raw_os_error(errno).to_string();
+    match text.split_once(" (os error") {
+        Some((text, _)) => text.to_owned(),
+        None => text,
+    }
+}
+
+fn verb(action: Action) -> String {
+    match action {
+        Action::KillProcess | Action::KillThread => "kill".to_owned(),
+        Action::Trap => "send SIGSYS".to_owned(),
+        Action::Errno(_) => format!(
+            "answer {}",
+            result_name(-1, -i64::from(action.errno().unwrap_or(0)))
+        ),
+        Action::Trace(_) => "ask a tracer".to_owned(),
+        Action::Notify => "ask the listener".to_owned(),
+        Action::Log => "deny it outside of complain mode".to_owned(),
+        Action::Allow => "allow it".to_owned(),
+    }
+}
+
+/// For machines: `seccast/verdict.v1`.
+pub fn json(
+    name: &str,
+    passed: bool,
+    tried: &[(Observation, Verdict)],
+    minimal: Option<Value>,
+) -> String {
+    let one = |(observation, verdict): &(Observation, Verdict)| {
+        let target = &observation.target;
+        json!({
+            "passed": verdict.passed(),
+            "started": verdict.started,
+            "recording_id": observation.recording_id,
+            "target": {
+                "engine": target.engine,
+                "runtime": target.runtime,
+                "container_id": target.container_id,
+                "container_name": target.container_name,
+                "image": target.image,
+                "command": target.command,
+            },
+            "findings": verdict.findings.iter().map(finding).collect::<Vec<_>>(),
+            "tolerated": verdict.tolerated.iter().map(finding).collect::<Vec<_>>(),
+            "unjudged": verdict.unjudged,
+            "losses": verdict.losses,
+        })
+    };
+    let mut document = json!({
+        "schema": "seccast/verdict.v1",
+        "profile": name,
+        "passed": passed,
+        "runs": tried.iter().map(one).collect::<Vec<_>>(),
+    });
+    if let (Some(document), Some(minimal)) = (document.as_object_mut(), minimal) {
+        document.insert("minimal".to_owned(), minimal);
+    }
+    let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+fn finding(finding: &Finding) -> Value {
+    let mut value = json!({
+        "arch": finding.arch.name(),
+        "phase": finding.phase.name(),
+        "nr": finding.nr,
+        "name": finding.name,
+        "processes": finding.processes.iter().map(|process| json!({
+            "pid": process.pid,
+            "comm": process.comm,
+            "exe": process.exe,
+            "count": process.count,
+        })).collect::<Vec<_>>(),
+        "samples": finding.samples.iter().map(|sample| {
+            sample.iter().map(|value| format!("{value:#x}")).collect::<Vec<_>>()
+        }).collect::<Vec<_>>(),
+    });
+    let how = match finding.how {
+        How::Denied {
+            result,
+            count,
+            others,
+        } => json!({ "denied": { "result": result, "count": count, "others": others } }),
+        How::WouldBe(action) => json!({ "would_be": {
+            "action": action.oci_name(),
+            "errno": action.errno(),
+        } }),
+    };
+    if let (Some(object), Value::Object(how)) = (value.as_object_mut(), how) {
+        object.extend(how);
+    }
+    value
+}
