@@ -1,6 +1,6 @@
 //! Files that commands read: what seccast wrote, and anybody's profiles.
 
-use crate::output;
+use crate::{args::input::HostArgs, output};
 use anyhow::{Context as _, anyhow};
 use seccast_model::{
     Arch, Kind, Merged, Observation, Profile, defaults,
@@ -42,17 +42,28 @@ pub struct Reader {
 }
 
 impl Default for Reader {
-    /// This machine, with the capabilities that docker gives.
     fn default() -> Self {
-        Self {
-            arch: seccast_recorder::native().unwrap_or(Arch::X86_64),
-            capabilities: defaults::DOCKER_CAPABILITIES.map(str::to_owned).into(),
-            quiet: false,
-        }
+        Self::new(&HostArgs::default(), false)
     }
 }
 
 impl Reader {
+    /// What was typed; else this machine, with the capabilities that docker gives.
+    pub fn new(host: &HostArgs, quiet: bool) -> Self {
+        let given = host.capabilities.as_ref();
+        Self {
+            arch: host
+                .arch
+                .or_else(seccast_recorder::native)
+                .unwrap_or(Arch::X86_64),
+            capabilities: given.map_or_else(
+                || defaults::DOCKER_CAPABILITIES.map(str::to_owned).into(),
+                |given| given.iter().cloned().collect(),
+            ),
+            quiet,
+        }
+    }
+
     /// Reads a file; `-` is stdin. Says for what a profile with conditions was resolved.
     ///
     /// # Errors

@@ -8,7 +8,6 @@
 mod args;
 mod commands;
 mod exit;
-#[allow(dead_code, reason = "used by the commands that follow")]
 mod input;
 mod output;
 

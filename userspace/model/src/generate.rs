@@ -925,7 +925,7 @@ pub(crate) mod tests {
         let rare = [&same[..], &[redis(3, "c", &["read", "write"])]].concat();
         assert_eq!(
             found(&rare),
-            ["info SC0016: seen in some of the recordings only: write 1 of 3"]
+            ["info SC0016: not seen in every recording; in 1 of 3: write"]
         );
         let nginx = of(3, Some("nginx"), None, &["read"]);
         let unnamed = of(4, None, Some("c"), &["read"]);

@@ -3,7 +3,9 @@
 pub mod completions;
 pub mod doctor;
 pub mod generate;
+pub mod input;
 pub mod man;
+pub mod merge;
 pub mod precreate;
 pub mod record;
 pub mod run;
@@ -54,6 +56,8 @@ pub enum Verb {
     Record(Box<record::RecordArgs>),
     /// Make a profile from observations
     Generate(generate::GenerateArgs),
+    /// Join observations, or profiles
+    Merge(merge::MergeArgs),
     /// Run something under a profile, and list what the profile denies
     Verify(Box<verify::VerifyArgs>),
     /// Record, make the profile, start again under it, and judge

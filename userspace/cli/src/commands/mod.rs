@@ -4,6 +4,7 @@ mod completions;
 mod doctor;
 mod generate;
 mod man;
+mod merge;
 mod precreate;
 mod record;
 mod recording;
@@ -20,6 +21,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     match args.verb {
         Verb::Record(args) => record::run(*args),
         Verb::Generate(args) => generate::run(&args),
+        Verb::Merge(args) => merge::run(&args),
         Verb::Verify(args) => verify::run(&args),
         Verb::Run(args) => run::run(&args),
         Verb::Doctor(args) => doctor::run(&args),

@@ -1,9 +1,10 @@
 //! What recordings give reason to say, whatever is made of them.
 
-use super::observations::Merged;
+use super::observations::{Merged, Presence};
 use crate::diagnostic::{Diagnostic, Severity, list};
+use crate::observation::Target;
 use crate::report::Incomplete;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Merged {
     /// Findings about the recordings, in the order of their codes.
@@ -105,21 +106,26 @@ impl Merged {
                     list(&targets)
                 ),
                 Some(
-                    "a profile of several images allows each what any of them needs; make one for each",
+                    "where these are not replicas of one workload, make a profile for each: this one allows each what any of them needs",
                 ),
             );
         }
 
-        let sometimes: Vec<String> = self
-            .seen_sometimes()
-            .into_iter()
-            .map(|(name, presence)| format!("{name} {presence}"))
-            .collect();
+        let mut sometimes: BTreeMap<Presence, Vec<&str>> = BTreeMap::new();
+        for (name, presence) in self.presence() {
+            if presence.seen < presence.of {
+                sometimes.entry(presence).or_default().push(name);
+            }
+        }
         if !sometimes.is_empty() {
+            let groups: Vec<String> = sometimes
+                .iter()
+                .map(|(presence, names)| format!("in {presence}: {}", list(names)))
+                .collect();
             find(
                 "SC0016",
                 Severity::Info,
-                format!("seen in some of the recordings only: {}", list(&sometimes)),
+                format!("not seen in every recording; {}", groups.join("; ")),
                 None,
             );
         }
@@ -127,16 +133,19 @@ impl Merged {
     }
 }
 
-/// The images, or the names of containers without an image, where there is more than one.
+/// The images, or the names of containers whose image is not known, where there is more than one.
 fn targets(merged: &Merged) -> Vec<String> {
-    let targets = || merged.recordings.values().map(|one| &one.target);
-    let images: BTreeSet<&String> = targets()
-        .filter_map(|target| target.image.as_ref())
+    // An engine's ids say nothing; those of a runtime alone are names.
+    let is_name = |id: &&String| !id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let name = |target: &'_ Target| -> Option<String> {
+        let id = || target.container_id.as_ref().filter(is_name);
+        let name = target.image.as_ref().or(target.container_name.as_ref());
+        name.or_else(id).map(|name| name.escape_debug().to_string())
+    };
+    let names: BTreeSet<String> = merged
+        .recordings
+        .values()
+        .filter_map(|one| name(&one.target))
         .collect();
-    let names = targets().filter(|target| target.image.is_none());
-    let names: BTreeSet<&String> = names.filter_map(|it| it.container_name.as_ref()).collect();
-    images
-        .union(&names)
-        .map(|name| name.escape_debug().to_string())
-        .collect()
+    names.into_iter().collect()
 }

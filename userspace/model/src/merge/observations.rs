@@ -79,7 +79,7 @@ pub struct UnknownSeen {
 }
 
 /// In how many recordings a name was seen, of those whose machine has an ABI that it was seen by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Presence {
     /// Recordings that saw it.
     pub seen: usize,
@@ -288,15 +288,6 @@ impl Merged {
         reasons
     }
 
-    /// Names that were not seen in every recording that could have seen them, the rarest first.
-    #[must_use]
-    pub fn seen_sometimes(&self) -> Vec<(&str, Presence)> {
-        let mut names: Vec<_> = self.presence().into_iter().collect();
-        names.retain(|(_, presence)| presence.seen < presence.of);
-        names.sort_by_key(|(name, presence)| (presence.seen, *name));
-        names
-    }
-
     /// In how many recordings each name was seen that the application, a process that entered later, or a task that was blocked
     /// called.
     #[must_use]
@@ -363,7 +354,8 @@ impl Seen {
             self.first = other.first;
         }
         self.first.arguments = arguments;
-        self.recordings.append(&mut other.recordings);
+        // One by one: `append` builds the set anew, which is slow where thousands are joined with one.
+        self.recordings.extend(other.recordings);
         join_extra(&mut self.extra, other.extra);
     }
 
