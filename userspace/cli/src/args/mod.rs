@@ -1,6 +1,7 @@
 //! What was typed: one file a verb, no side effects.
 
 pub mod completions;
+pub mod diff;
 pub mod doctor;
 pub mod generate;
 pub mod input;
@@ -62,6 +63,8 @@ pub enum Verb {
     Verify(Box<verify::VerifyArgs>),
     /// Record, make the profile, start again under it, and judge
     Run(Box<run::RunArgs>),
+    /// Say what differs between two profiles or recordings
+    Diff(diff::DiffArgs),
     /// Say what this machine lacks to record
     Doctor(doctor::DoctorArgs),
     /// Write the completions of a shell

@@ -1,6 +1,7 @@
 //! One file a verb.
 
 mod completions;
+mod diff;
 mod doctor;
 mod generate;
 mod man;
@@ -10,6 +11,7 @@ mod record;
 mod recording;
 mod run;
 mod verify;
+mod subject;
 
 use crate::{
     args::{Args, Verb},
@@ -24,6 +26,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         Verb::Merge(args) => merge::run(&args),
         Verb::Verify(args) => verify::run(&args),
         Verb::Run(args) => run::run(&args),
+        Verb::Diff(args) => diff::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),

@@ -1,0 +1,59 @@
+//! What `diff` and `check` compare: a profile with the report beside it, or recordings.
+
+use crate::{
+    input::{self, Input, Reader},
+    output::{self, file::report_beside},
+};
+use anyhow::{Context as _, bail};
+use seccast_model::{
+    Merged,
+    diff::Subject,
+    report::{ReadError, Reasons},
+};
+use std::path::Path;
+
+/// Reads both sides; only one can be stdin.
+pub fn both(one: &Path, other: &Path, reader: &Reader) -> anyhow::Result<(Subject, Subject)> {
+    if one == Path::new("-") && other == Path::new("-") {
+        bail!("only one of the two can be stdin: give the name of a file for the other");
+    }
+    Ok((load(one, reader)?, load(other, reader)?))
+}
+
+fn load(path: &Path, reader: &Reader) -> anyhow::Result<Subject> {
+    let label = if path == Path::new("-") {
+        "stdin".to_owned()
+    } else {
+        path.display().to_string()
+    };
+    let recorded = |merged: &Merged| {
+        Subject::recorded(&label, merged).with_context(|| format!("cannot compare {label}"))
+    };
+    match reader.read(path)? {
+        Input::Observation(one) => {
+            recorded(&Merged::of(*one).with_context(|| format!("cannot use {label}"))?)
+        }
+        Input::Merged(merged) => recorded(&merged),
+        Input::Profile(profile) => Ok(Subject::profile(
+            &label,
+            *profile,
+            reader.arch,
+            reasons(path),
+        )),
+    }
+}
+
+/// What the report beside a profile says; a report that cannot be used is said and left out.
+fn reasons(profile: &Path) -> Option<Reasons> {
+    let path = report_beside(profile);
+    if !path.is_file() {
+        return None;
+    }
+    let read = input::bytes(&path).and_then(|bytes| {
+        Reasons::from_json(&bytes)
+            .map_err(|error: ReadError| anyhow::Error::from(error))
+            .with_context(|| format!("cannot use {}", path.display()))
+    });
+    read.inspect_err(|error| output::warning(&format!("{error:#}"), None))
+        .ok()
+}
