@@ -22,7 +22,7 @@ use trycmd::TestCases;
 
 /// What lies in the folder where a page's commands run, and where it comes from: files of this repository, so that no page
 /// shows what was made up.
-pub const FILES: [(&str, &str); 3] = [
+pub const FILES: [(&str, &str); 4] = [
     (
         "redis.observation.json",
         "profiles/apps/redis/observation.json",
@@ -32,6 +32,7 @@ pub const FILES: [(&str, &str); 3] = [
         "profiles/apps/nginx/observation.json",
     ),
     ("redis.json", "profiles/apps/redis/profile.json"),
+    ("podman.json", "profiles/defaults/podman/seccomp.json"),
 ];
 
 /// What the commands of a block may need.

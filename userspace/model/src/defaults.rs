@@ -96,7 +96,7 @@ impl Engine {
     pub fn version(self) -> &'static str {
         match self {
             Self::Docker => "moby/profiles seccomp v0.2.3",
-            Self::Containerd => "containerd v2.4.2",
+            Self::Containerd => "v2.4.2",
             Self::Podman => "containers-common 0.69.1",
             Self::Crio => "changes to containers-common 0.69.1",
         }
@@ -190,6 +190,21 @@ pub fn resolve<'a>(
         capabilities: &capabilities,
         kernel: None,
     })?;
+    let (allowed, conditional) = allowed(&profile, arch);
+    Ok(ResolvedDefault {
+        engine,
+        arch,
+        capabilities,
+        profile,
+        allowed,
+        conditional,
+        known: syscall::table(arch).len(),
+    })
+}
+
+/// The names of an architecture that a profile allows with any arguments, and those that it allows with some only.
+#[must_use]
+pub fn allowed(profile: &Profile, arch: Arch) -> (BTreeSet<String>, BTreeSet<String>) {
     let mut allowed = BTreeSet::new();
     let mut conditional = BTreeSet::new();
     for (name, effect) in profile.effects() {
@@ -201,15 +216,7 @@ pub fn resolve<'a>(
             Effect::ByArguments { .. } => conditional.insert(name.to_owned()),
         };
     }
-    Ok(ResolvedDefault {
-        engine,
-        arch,
-        capabilities,
-        profile,
-        allowed,
-        conditional,
-        known: syscall::table(arch).len(),
-    })
+    (allowed, conditional)
 }
 
 /// docker's default: see [`resolve`].
@@ -351,6 +358,14 @@ mod tests {
     fn capabilities_are_sorted_and_engines_have_their_names() {
         for engine in Engine::ALL {
             assert!(engine.capabilities().is_sorted(), "{engine}");
+            // Whatever its profile has a condition on, and what it gives, is a capability.
+            let named = engine
+                .json()
+                .split('"')
+                .filter(|word| word.starts_with("CAP_"));
+            for name in named.chain(engine.capabilities().iter().copied()) {
+                assert_eq!(crate::capability::parse(name), Ok(name));
+            }
             assert_eq!(Engine::from_name(engine.name()), Some(engine));
         }
         assert_eq!(Engine::from_name("cri-o"), None);

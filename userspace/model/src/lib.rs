@@ -39,6 +39,7 @@ pub mod arch;
 pub mod arguments;
 mod audit;
 pub mod base;
+pub mod capability;
 mod closure;
 pub mod defaults;
 pub mod denial;

@@ -112,6 +112,15 @@ fn crio(podman: &str) -> Result<String> {
 
 fn page() -> Result<String> {
     let mut text = String::from(INTRODUCTION);
+    for engine in Engine::ALL {
+        writeln!(
+            text,
+            "| {engine} | {} | {} |",
+            engine.version(),
+            engine.capabilities().join(", ")
+        )?;
+    }
+    text.push_str(SIZES);
     for arch in [Arch::X86_64, Arch::Aarch64, Arch::Riscv64] {
         for engine in Engine::ALL {
             let own = engine.capabilities();
@@ -178,6 +187,11 @@ Made by `cargo xtask codegen` from `profiles/defaults`, whose origin is in [prof
 tables that `--compare` and `check` compare with. Names are counted that the architecture has (Linux 7.2) and that are allowed on the newest
 kernel; on a node with an older libseccomp those that it does not know are denied as well.
 
+| engine | profile of | capabilities that it gives by default |
+| --- | --- | --- |
+";
+
+const SIZES: &str = "
 | engine | architecture | capabilities | allowed | of these with some arguments only |
 | --- | --- | --- | --- | --- |
 ";

@@ -1,6 +1,10 @@
 //! `seccast generate`.
 
-use clap::{Args, ValueEnum};
+use clap::{
+    Args, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use seccast_model::defaults::Engine;
 use std::path::PathBuf;
 
 /// Make a profile from observations.
@@ -67,26 +71,20 @@ pub struct PolicyArgs {
     #[arg(long)]
     pub include_denied: bool,
     /// The engine whose default profile the last line and the report compare with
-    #[arg(long, value_enum, value_name = "ENGINE", default_value_t = CompareArg::Docker)]
-    pub compare: CompareArg,
+    #[arg(long, value_parser = compare(), value_name = "ENGINE", default_value = "docker")]
+    pub compare: Compare,
     /// Emit a complain profile: what it does not name is allowed and logged instead of denied, for a trial with `verify`
     #[arg(long)]
     pub complain: bool,
 }
 
-/// An engine with a default profile, for the capabilities that it gives by default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum CompareArg {
-    /// docker's
-    Docker,
-    /// containerd's, and Kubernetes' RuntimeDefault with it
-    Containerd,
-    /// podman's
-    Podman,
-    /// CRI-O's, and Kubernetes' RuntimeDefault with it
-    Crio,
-    /// Nothing
-    None,
+/// An engine with a default profile, for the capabilities that it gives by default; or nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Compare(pub Option<Engine>);
+
+fn compare() -> impl TypedValueParser<Value = Compare> {
+    let engines = Engine::ALL.map(Engine::name).into_iter();
+    PossibleValuesParser::new(engines.chain(["none"])).map(|name| Compare(Engine::from_name(&name)))
 }
 
 /// The program that makes the container.

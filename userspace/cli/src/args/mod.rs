@@ -2,6 +2,7 @@
 
 pub mod completions;
 pub mod diff;
+pub mod convert;
 pub mod doctor;
 pub mod generate;
 pub mod input;
@@ -65,6 +66,8 @@ pub enum Verb {
     Run(Box<run::RunArgs>),
     /// Say what differs between two profiles or recordings
     Diff(diff::DiffArgs),
+    /// Make a plain OCI profile of anybody's, or of an engine's default
+    Convert(convert::ConvertArgs),
     /// Say what this machine lacks to record
     Doctor(doctor::DoctorArgs),
     /// Write the completions of a shell

@@ -1,7 +1,7 @@
 //! `seccast generate`: observations to a profile.
 
 use crate::{
-    args::generate::{CompareArg, EnteredArg, GenerateArgs, PolicyArgs, RuntimeArg},
+    args::generate::{EnteredArg, GenerateArgs, PolicyArgs, RuntimeArg},
     exit::Exit,
     input,
     output::{
@@ -10,10 +10,8 @@ use crate::{
     },
 };
 use seccast_model::{
-    Diagnostic, Generated, Merged, Policy, Runtime, Severity, audit_profile,
-    defaults::{Engine, resolve},
-    generate::from_merged,
-    observation::EnteredAs,
+    Diagnostic, Generated, Merged, Policy, Runtime, Severity, audit_profile, defaults::resolve,
+    generate::from_merged, observation::EnteredAs,
 };
 
 /// Does it.
@@ -48,7 +46,7 @@ pub fn write_profile(
         diagnostics,
     } = from_merged(merged, &policy.into())?;
     let recording = merged.recordings.values().next();
-    if let (Some(recording), Some(engine)) = (recording, policy.compare.engine()) {
+    if let (Some(recording), Some(engine)) = (recording, policy.compare.0) {
         let capabilities = engine.capabilities().iter().copied();
         let default = resolve(engine, recording.machine.arch, capabilities)?;
         report.compare(&default);
@@ -106,19 +104,6 @@ impl From<EnteredArg> for EnteredAs {
             EnteredArg::App => Self::App,
             EnteredArg::Runtime => Self::Runtime,
         }
-    }
-}
-
-impl CompareArg {
-    /// `None` is nothing to compare with.
-    pub fn engine(self) -> Option<Engine> {
-        Some(match self {
-            Self::Docker => Engine::Docker,
-            Self::Containerd => Engine::Containerd,
-            Self::Podman => Engine::Podman,
-            Self::Crio => Engine::Crio,
-            Self::None => return None,
-        })
     }
 }
 

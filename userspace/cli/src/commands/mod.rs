@@ -2,6 +2,7 @@
 
 mod completions;
 mod diff;
+mod convert;
 mod doctor;
 mod generate;
 mod man;
@@ -27,6 +28,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         Verb::Verify(args) => verify::run(&args),
         Verb::Run(args) => run::run(&args),
         Verb::Diff(args) => diff::run(&args),
+        Verb::Convert(args) => convert::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),

@@ -1,0 +1,69 @@
+//! `seccast convert`: anybody's profile to a plain one.
+
+use crate::{
+    args::convert::ConvertArgs,
+    exit::Exit,
+    input::{Input, Reader},
+    output::{self, file::Destination},
+};
+use anyhow::bail;
+use seccast_model::{
+    defaults::{Engine, allowed, resolve},
+    syscall,
+};
+
+/// Does it.
+pub fn run(args: &ConvertArgs) -> anyhow::Result<Exit> {
+    let destination = Destination::check(&args.output)?;
+    let engine = args.default;
+    let mut reader = Reader {
+        quiet: args.quiet,
+        ..Reader::default()
+    };
+    if let Some(arch) = args.arch {
+        reader.arch = arch.into();
+    }
+    let given = args.capabilities.as_ref();
+    let given = given.map(|sets| sets.iter().flat_map(|set| &set.0).copied().collect());
+    let capabilities: Vec<&str> =
+        given.unwrap_or_else(|| engine.unwrap_or(Engine::Docker).capabilities().to_vec());
+    reader.capabilities = capabilities.into_iter().map(str::to_owned).collect();
+
+    let profile = match (engine, &args.profile) {
+        (Some(engine), _) => {
+            let default = resolve(
+                engine,
+                reader.arch,
+                reader.capabilities.iter().map(String::as_str),
+            )?;
+            if !args.quiet {
+                output::note(&format!("seccast: {}", default.label()));
+            }
+            default.profile
+        }
+        (None, Some(path)) => match reader.read(path)? {
+            Input::Profile(profile) => *profile,
+            Input::Observation(_) | Input::Merged(_) => bail!(
+                "cannot use {}: this is what was recorded, not a seccomp profile: `seccast generate` makes one of it",
+                path.display()
+            ),
+        },
+        (None, None) => bail!("nothing to convert: give a profile, or --default"),
+    };
+    destination.write(&profile.to_oci_json())?;
+    if !args.quiet {
+        let (any, some) = allowed(&profile, reader.arch);
+        let written = destination
+            .path()
+            .map(|path| format!("; wrote {}", path.display()));
+        output::note(&format!(
+            "seccast: {} of {} calls of {} allowed, {} of them with some arguments only{}",
+            any.len() + some.len(),
+            syscall::table(reader.arch).len(),
+            reader.arch,
+            some.len(),
+            written.unwrap_or_default()
+        ));
+    }
+    Ok(Exit::Done)
+}
