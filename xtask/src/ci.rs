@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::process::{self, Run};
 use crate::steps::{self, Step};
-use crate::{bpf, codegen, demo, places, setup, test, vm};
+use crate::{bpf, codegen, demo, fuzz, places, setup, test, vm};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -20,10 +20,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     process::want_root("running the kernel tests")?;
     let programs = places::root().join("ebpf/programs");
     let lock = test::cargo().args(["metadata", "--locked", "--format-version", "1"]);
-    let lock_programs = lock.clone().dir(&programs);
+    let lock_others =
+        [&programs, &places::root().join("tests/fuzz")].map(|other| lock.clone().dir(other));
     let mut all = vec![
         Step::work("lock", &lock.to_string(), move || {
-            lock.quiet().and_then(|()| lock_programs.quiet())
+            lock.quiet()?;
+            lock_others.iter().try_for_each(Run::quiet)
         }),
         Step::command("fmt", test::cargo().args(["fmt", "--all", "--check"])),
         Step::command(
@@ -34,6 +36,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 "ebpf/programs/Cargo.toml",
                 "--check",
             ]),
+        ),
+        Step::command(
+            "fmt-fuzz",
+            test::cargo().args(["fmt", "--manifest-path", "tests/fuzz/Cargo.toml", "--check"]),
         ),
         Step::work("codegen", "cargo xtask codegen --check", || {
             codegen::run(true)
@@ -66,6 +72,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             ]),
         ),
     ];
+    all.push(Step::work("fuzz", "cargo xtask fuzz --seconds 10", || {
+        fuzz::run(&fuzz::Args::brief())
+    }));
     all.extend(test::steps()?);
     all.push(Step::work("demo", "cargo xtask demo", || {
         demo::run(&demo::Args::default())

@@ -6,6 +6,7 @@ mod ci;
 mod codegen;
 mod demo;
 mod dist;
+mod fuzz;
 mod guest;
 mod places;
 mod process;
@@ -51,6 +52,8 @@ enum Verb {
     Bench(bench::Args),
     /// Record the servers of `profiles/apps` under load, and write their profiles.
     Profiles(profiles::Args),
+    /// Give every parser hostile input.
+    Fuzz(fuzz::Args),
     /// Write the files that are made from other files.
     Codegen(Codegen),
     /// All that a change must pass, cheapest first.
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
         Verb::Guest => guest::run(),
         Verb::Bench(args) => bench::run(&args),
         Verb::Profiles(args) => profiles::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Codegen(args) => args.run(),
         Verb::Ci(args) => ci::run(&args),
     });

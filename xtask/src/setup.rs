@@ -56,6 +56,7 @@ const COMPILER: &[Need] = &[
 #[rustfmt::skip]
 const TOOLS: &[Need] = &[
     need("gcc", Command("cc"), "links every program; builds libbpf and the programs with known calls"),
+    need("g++", Command("c++"), "builds libFuzzer"),
     need("libc6-dev", File("/usr/include/stdlib.h"), "C headers; the static libc of the distributed binary"),
     need("make", Command("make"), "builds libbpf"),
     need("pkg-config", Command("pkg-config"), "finds libelf and zlib for libbpf"),

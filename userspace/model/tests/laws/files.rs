@@ -66,3 +66,29 @@ proptest! {
         prop_assert!(Observation::from_json(&json.as_bytes()[..json.len() * cut / 100]).is_err());
     }
 }
+
+/// The fuzzers of `tests/fuzz` begin with files that are read, each by its own reader.
+#[test]
+fn the_corpus_of_the_fuzzers_is_good() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fuzz/corpus");
+    let mut targets = 0;
+    for folder in std::fs::read_dir(corpus).unwrap() {
+        let folder = folder.unwrap();
+        for file in std::fs::read_dir(folder.path()).unwrap() {
+            let path = file.unwrap().path();
+            let bytes = std::fs::read(&path).unwrap();
+            let shown = path.display();
+            match folder.file_name().to_str().unwrap() {
+                "observation" => drop(Observation::from_json(&bytes).expect(&shown.to_string())),
+                "merged" => drop(Merged::from_json(&bytes).expect(&shown.to_string())),
+                "profile" | "filter" => {
+                    drop(Profile::from_oci_json(&bytes).expect(&shown.to_string()))
+                }
+                "moby" => drop(MobyProfile::from_json(&bytes).expect(&shown.to_string())),
+                other => panic!("no reader for the corpus of {other}"),
+            }
+        }
+        targets += 1;
+    }
+    assert_eq!(targets, 5);
+}
