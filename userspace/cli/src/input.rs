@@ -12,7 +12,7 @@ use seccast_model::{
 use std::{
     collections::BTreeSet,
     fs::File,
-    io::{self, Read as _},
+    io::{self, ErrorKind, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -173,8 +173,17 @@ pub fn bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
     } else {
         File::open(path).and_then(|file| file.take(LIMIT).read_to_end(&mut bytes))
     };
-    read.with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(bytes)
+    match read {
+        Ok(_) => Ok(bytes),
+        Err(error) => {
+            let advice = match error.kind() {
+                ErrorKind::IsADirectory => ": give the name of a file",
+                ErrorKind::PermissionDenied => ": run as its owner, or as root",
+                _ => "",
+            };
+            Err(anyhow!("cannot read {}: {error}{advice}", path.display()))
+        }
+    }
 }
 
 /// The error of a file that was read, with the place where it is known.

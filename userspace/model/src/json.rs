@@ -46,7 +46,15 @@ pub(crate) fn value(bytes: &[u8]) -> Result<Value, Refusal> {
 pub(crate) fn typed<T: DeserializeOwned>(value: Value) -> Result<T, (String, String)> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
-        (path, error.into_inner().to_string())
+        let reason = error.into_inner().to_string();
+        let (path, reason) = (cut(&path, 400), cut(&reason, 400));
+        // serde names what holds the field, and a document that holds it is called `.`.
+        let missing = reason.strip_prefix("missing field `");
+        match missing.and_then(|name| name.strip_suffix('`')) {
+            Some(name) if path == "." => (name.to_owned(), "is missing".to_owned()),
+            Some(name) => (format!("{path}.{name}"), "is missing".to_owned()),
+            None => (path, reason),
+        }
     })
 }
 
@@ -82,6 +90,18 @@ fn step<'a, 'b>(value: &'a RawValue, path: &'b str) -> Option<(&'a RawValue, &'b
     };
     let key = fields.keys().filter(leads).max_by_key(|key| key.len())?;
     Some((*fields.get(key)?, path[key.len()..].trim_start_matches('.')))
+}
+
+/// Foreign text for a message: short, and without control characters.
+pub(crate) fn shown(text: &str) -> String {
+    cut(text, 80).escape_debug().to_string()
+}
+
+fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// What a document seems to be, for errors about files that were mixed up.

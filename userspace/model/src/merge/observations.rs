@@ -48,7 +48,7 @@ impl FromStr for RecordingId {
         match u128::from_str_radix(text, 16) {
             Ok(id) if digits => Ok(Self(id)),
             _ => Err(MergeError::Id {
-                found: text.escape_debug().to_string(),
+                found: crate::json::shown(text),
             }),
         }
     }

@@ -12,7 +12,7 @@ pub const SCHEMA: &str = "seccast/observation.v1";
 #[non_exhaustive]
 pub enum ReadError {
     /// Larger than any observation.
-    #[error("the file has {bytes} bytes, more than the {max} of any observation", max = json::MAX_BYTES)]
+    #[error("the file has at least {bytes} bytes, and no observation more than {max}", max = json::MAX_BYTES)]
     TooLarge {
         /// Its size.
         bytes: usize,
@@ -194,7 +194,7 @@ impl Observation {
                 json::typed(value).map_err(|(field, reason)| ReadError::Field { field, reason })?,
             ),
             found => Err(ReadError::Version {
-                found: found.unwrap_or_default().escape_debug().to_string(),
+                found: json::shown(found.unwrap_or_default()),
                 reads: SCHEMA,
             }),
         }
@@ -211,6 +211,7 @@ impl Observation {
 pub(crate) mod v1 {
     use super::{ReadError, SCHEMA};
     use crate::arch::Arch;
+    pub(crate) use crate::json::shown;
     use crate::observation as domain;
     use crate::observation::{Extra, Phase};
     use serde::{Deserialize, Serialize};
@@ -653,15 +654,6 @@ pub(crate) mod v1 {
             found: shown(name),
         })
     }
-
-    /// Foreign text for a message: short, and without control characters.
-    pub(crate) fn shown(text: &str) -> String {
-        text.chars()
-            .take(80)
-            .collect::<String>()
-            .escape_debug()
-            .to_string()
-    }
 }
 
 #[cfg(test)]
@@ -718,7 +710,9 @@ mod tests {
             match read(&cut) {
                 Ok(_) => assert_eq!(key, "entered_as"),
                 Err(ReadError::Foreign { kind: Kind::Other }) => assert_eq!(key, "schema"),
-                Err(ReadError::Field { reason, .. }) => assert!(reason.contains(key), "{reason}"),
+                Err(ReadError::Field { field, reason }) => {
+                    assert_eq!((&*field, &*reason), (&**key, "is missing"));
+                }
                 Err(error) => panic!("{key}: {error}"),
             }
         }

@@ -240,7 +240,7 @@ fn major_minor<'de, D: Deserializer<'de>>(from: D) -> Result<Option<(u64, u64)>,
         parse(&text).ok_or_else(|| {
             serde::de::Error::custom(format!(
                 "`{}` is no kernel release such as `4.8`",
-                text.escape_debug()
+                json::shown(&text)
             ))
         })
     })

@@ -11,7 +11,7 @@ use std::fmt;
 #[non_exhaustive]
 pub enum ParseError {
     /// Larger than any profile.
-    #[error("the file has {bytes} bytes, more than the {max} of any profile", max = json::MAX_BYTES)]
+    #[error("the file has at least {bytes} bytes, and no profile more than {max}", max = json::MAX_BYTES)]
     TooLarge {
         /// Its size.
         bytes: usize,
@@ -80,7 +80,7 @@ impl fmt::Display for Reason {
         match self {
             Self::Shape(text) => f.write_str(text),
             Self::Unknown { value, wanted } => {
-                write!(f, "`{}` is not {wanted}", value.escape_debug())
+                write!(f, "`{}` is not {wanted}", json::shown(value))
             }
             Self::Index(index) => write!(f, "argument {index} does not exist, they are 0 to 5"),
             Self::Errno(errno) => write!(f, "errno {errno} is above the kernel's 4095"),

@@ -1,0 +1,254 @@
+//! Whatever a user can give that is wrong: the message names the file, the line where there is one, the field, the reason and
+//! what to do. Nothing is written then, and nothing panics.
+
+use std::{
+    fs::{self, File},
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::Path,
+    process::Command,
+};
+
+/// A good file, from which the wrong ones are made.
+const OBSERVATION: &str = include_str!("../../../profiles/apps/redis/observation.json");
+
+/// `seccast ARGS` in `folder` ends with 3, writes no file, and says all of this in one message.
+fn refuses(folder: &Path, args: &[&str], says: &[&str]) {
+    let before = names(folder);
+    let mut seccast = Command::new(env!("CARGO_BIN_EXE_seccast"));
+    let output = seccast.args(args).current_dir(folder).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    print!("{stderr}");
+    assert_eq!(output.status.code(), Some(3), "{args:?}: {stderr}");
+    assert_eq!(output.stdout, b"", "{args:?}");
+    for words in says {
+        assert!(
+            stderr.contains(words),
+            "{args:?}: nothing of {words:?}:\n{stderr}"
+        );
+    }
+    let first = stderr.lines().next().unwrap_or_default();
+    assert!(
+        first.starts_with("error: ") && !first.ends_with('.'),
+        "{stderr}"
+    );
+    assert!(stderr.len() < 1000, "{} bytes: {stderr}", stderr.len());
+    assert_eq!(names(folder), before, "{args:?}");
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// `seccast generate` refuses a file of this content.
+fn generate(content: &str, says: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("web.json"), content).unwrap();
+    let says: Vec<_> = ["web.json"].iter().chain(says).copied().collect();
+    refuses(
+        folder.path(),
+        &["generate", "web.json", "-o", "out.json"],
+        &says,
+    );
+}
+
+/// The observation with one text in place of another that is in it.
+fn changed(from: &str, to: &str) -> String {
+    assert!(OBSERVATION.contains(from), "{from}");
+    OBSERVATION.replacen(from, to, 1)
+}
+
+#[test]
+fn json_that_is_none_is_told_with_its_line() {
+    generate("", &["empty"]);
+    generate(
+        "defaultAction: SCMP_ACT_ERRNO\n",
+        &["not valid JSON", "line 1 column 1"],
+    );
+    generate(
+        &OBSERVATION[..OBSERVATION.len() / 2],
+        &["in the middle", "line ", "record again"],
+    );
+    let line = OBSERVATION
+        .lines()
+        .position(|line| line.contains("\"machine\""))
+        .unwrap()
+        + 1;
+    generate(
+        &changed("\"machine\": {", "\"machine\": {,"),
+        &["not valid JSON", &format!("line {line} ")],
+    );
+    generate(&"[".repeat(200), &["recursion limit"]);
+}
+
+#[test]
+fn a_field_that_is_wrong_is_told_with_its_path_and_place() {
+    // What stands there, what is put there instead, what the message says, and the line that it names: of what is no key that
+    // could be there, the line of what holds it.
+    let wrong: [(&str, &str, &[&str], &str); 8] = [
+        (
+            "seccast/observation.v1",
+            "seccast/observation.v7",
+            &["`schema`", "v7", "newer", "update seccast"],
+            "\"schema\"",
+        ),
+        (
+            "\"started_ns\": ",
+            "\"started_ns\": -",
+            &["`started_ns`", "integer"],
+            "\"started_ns\"",
+        ),
+        (
+            "\"started_ns\": ",
+            "\"started_ms\": ",
+            &["`started_ns`", "is missing"],
+            "{",
+        ),
+        (
+            "\"ebpf\"",
+            "\"dtrace\"",
+            &["`backend`", "dtrace", "ebpf, ptrace"],
+            "\"backend\"",
+        ),
+        (
+            "\"x86_64\": {",
+            "\"x68_64\": {",
+            &["`calls`", "x68_64", "x86_64"],
+            "\"calls\"",
+        ),
+        (
+            "\"app\": {",
+            "\"ap\": {",
+            &["`calls.x86_64`", "`ap`", "app"],
+            "\"x86_64\": {",
+        ),
+        (
+            "\"accept4\": {",
+            "\"accept 4\": {",
+            &["`calls.x86_64.app`", "accept 4", "name of a system call"],
+            "\"app\"",
+        ),
+        (
+            "\"pid\": 23697",
+            "\"pid\": \"23697\"",
+            &["`calls.x86_64.app.accept4.caller.pid`", "string"],
+            "\"pid\"",
+        ),
+    ];
+    for (from, to, says, near) in wrong {
+        let line = OBSERVATION.lines().position(|line| line.contains(near));
+        let line = format!("line {},", line.unwrap() + 1);
+        let says: Vec<_> = says.iter().copied().chain([&*line]).collect();
+        generate(&changed(from, to), &says);
+    }
+}
+
+#[test]
+fn what_is_wrong_and_long_is_cut() {
+    let long = format!("\"{}\"", "a".repeat(1 << 20));
+    for (from, field) in [
+        ("\"seccast/observation.v1\"", "`schema`"),
+        ("\"ebpf\"", "`backend`"),
+        ("\"accept4\"", "`calls.x86_64.app`"),
+        ("26738077", "`calls.x86_64.app.accept4.first_ns`"),
+    ] {
+        let to = match field {
+            "`schema`" => long.replacen("\"", "\"seccast/observation.v", 1),
+            _ => long.clone(),
+        };
+        generate(&changed(from, &to), &[field, "aaa"]);
+    }
+}
+
+#[test]
+fn a_file_of_another_kind_is_told_what_it_is_and_what_to_give() {
+    for (content, says) in [
+        ("{}", "empty JSON object"),
+        ("[]", "not a JSON object"),
+        (
+            include_str!("../../../profiles/apps/redis/profile.json"),
+            "a seccomp profile",
+        ),
+        (
+            include_str!("../../../profiles/defaults/docker/default.json"),
+            "docker's dialect",
+        ),
+        (
+            r#"{"ociVersion": "1.0.2", "linux": {"seccomp": {}}}"#,
+            "config.json of a bundle",
+        ),
+        (
+            r#"{"apiVersion": "v1", "kind": "Pod"}"#,
+            "Kubernetes object",
+        ),
+        (r#"{"schema": "seccast/report.v1"}"#, "a report"),
+        (r#"{"rows": 1}"#, "another kind of JSON object"),
+    ] {
+        generate(content, &[says, "give "]);
+    }
+}
+
+#[test]
+fn what_is_no_readable_file_is_told_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let refuses = |name: &str, says: &[&str]| {
+        let says: Vec<_> = [name].iter().chain(says).copied().collect();
+        refuses(folder.path(), &["generate", name, "-o", "out.json"], &says);
+    };
+    refuses("none.json", &["No such file"]);
+    fs::create_dir(path("folder")).unwrap();
+    refuses("folder", &["irectory", "give the name of a file"]);
+    refuses("/dev/zero", &["more than 67108864"]);
+    refuses("/dev/null", &["empty"]);
+    // Sparse, so that it takes no room; and one of real values.
+    File::create(path("large.json"))
+        .unwrap()
+        .set_len(50 << 20)
+        .unwrap();
+    refuses("large.json", &["not valid JSON", "line 1 column 1"]);
+    File::create(path("huge.json"))
+        .unwrap()
+        .set_len(1 << 40)
+        .unwrap();
+    refuses("huge.json", &["more than 67108864"]);
+    let long = "a".repeat(50 << 20);
+    fs::write(path("long.json"), format!("\"{long}\"")).unwrap();
+    refuses("long.json", &["not a JSON object"]);
+    fs::write(
+        path("schema.json"),
+        format!("{{\"schema\": \"seccast/observation.v{long}\"}}"),
+    )
+    .unwrap();
+    refuses("schema.json", &["`schema`", "newer"]);
+    fs::write(path("many.json"), format!("[{}0]", "0,".repeat(25 << 20))).unwrap();
+    refuses("many.json", &["1048576 values"]);
+}
+
+#[test]
+fn a_file_that_may_not_be_read_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let secret = folder.path().join("secret.json");
+    fs::write(&secret, OBSERVATION).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
+    // Root reads everything, so as root the command is somebody else's; and the build's folder is its owner's alone.
+    let copy = folder.path().join("seccast");
+    fs::copy(env!("CARGO_BIN_EXE_seccast"), &copy).unwrap();
+    let mut seccast = Command::new(&copy);
+    if File::open(&secret).is_ok() {
+        seccast.uid(65534).gid(65534);
+    }
+    let output = seccast.args(["generate"]).arg(&secret).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    print!("{stderr}");
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    assert!(
+        stderr.contains("secret.json") && stderr.contains("run as its owner"),
+        "{stderr}"
+    );
+}
