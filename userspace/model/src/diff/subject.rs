@@ -1,6 +1,6 @@
 //! The two sides of a comparison.
 
-use super::permit::Permit;
+use super::permit::{Permit, lets_through};
 use crate::arch::Arch;
 use crate::generate::{GenerateError, from_merged};
 use crate::merge::Merged;
@@ -124,12 +124,23 @@ impl Subject {
     #[must_use]
     pub fn names(&self) -> BTreeSet<&str> {
         match &self.content {
-            Content::Profile { profile, .. } => profile
-                .effects()
-                .into_iter()
-                .filter(|(_, effect)| Permit::of(effect) != Permit::Never)
-                .map(|(name, _)| name)
-                .collect(),
+            Content::Profile { profile, .. } => {
+                let effects = profile.effects();
+                let mut names: BTreeSet<&str> = BTreeSet::new();
+                // What no rule names has the default.
+                if lets_through(profile.default_action) {
+                    let all = |arch| syscall::table(arch).iter().map(|call| call.name);
+                    names.extend(self.architectures().into_iter().flat_map(all));
+                }
+                for (name, effect) in effects {
+                    if Permit::of(&effect) == Permit::Never {
+                        names.remove(name);
+                    } else {
+                        names.insert(name);
+                    }
+                }
+                names
+            }
             Content::Recorded(calls) => calls.keys().map(|(_, name)| name.as_str()).collect(),
         }
     }

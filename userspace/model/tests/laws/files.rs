@@ -3,7 +3,8 @@
 use crate::strategy::{observation, profile};
 use proptest::prelude::*;
 use seccast_model::parse::moby::MobyProfile;
-use seccast_model::{Merged, Observation, Profile};
+use seccast_model::report::Reasons;
+use seccast_model::{Merged, Observation, Profile, check};
 
 /// A valid file with some bytes changed: reaches further than random bytes.
 fn damaged(text: String, damage: &[(usize, u8)]) -> Vec<u8> {
@@ -36,10 +37,22 @@ proptest! {
 
     #[test]
     fn no_bytes_make_a_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = check::Policy::from_yaml(&bytes);
+        let _ = Reasons::from_json(&bytes);
         let _ = Observation::from_json(&bytes);
         let _ = Merged::from_json(&bytes);
         let _ = Profile::from_oci_json(&bytes);
         let _ = MobyProfile::from_json(&bytes);
+    }
+
+    #[test]
+    fn no_damage_makes_the_policy_reader_panic(
+        cut in 0..=100_usize,
+        damage in prop::collection::vec((any::<usize>(), any::<u8>()), 0..4),
+    ) {
+        let text = "never_allow: [ptrace, 'bpf']\nsubset_of:\n  engine: docker\n  except:\n  - clone3 # why\nmax_names: 120\n";
+        let bytes = damaged(text.to_owned(), &damage);
+        let _ = check::Policy::from_yaml(&bytes[..bytes.len() * cut / 100]);
     }
 
     #[test]
