@@ -22,7 +22,7 @@ use trycmd::TestCases;
 
 /// What lies in the folder where a page's commands run, and where it comes from: files of this repository, so that no page
 /// shows what was made up.
-pub const FILES: [(&str, &str); 4] = [
+pub const FILES: [(&str, &str); 5] = [
     (
         "redis.observation.json",
         "profiles/apps/redis/observation.json",
@@ -33,6 +33,7 @@ pub const FILES: [(&str, &str); 4] = [
     ),
     ("redis.json", "profiles/apps/redis/profile.json"),
     ("podman.json", "profiles/defaults/podman/seccomp.json"),
+    ("policy.yaml", "deploy/policy.yaml"),
 ];
 
 /// What the commands of a block may need.

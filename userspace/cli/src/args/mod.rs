@@ -1,5 +1,6 @@
 //! What was typed: one file a verb, no side effects.
 
+pub mod check;
 pub mod completions;
 pub mod diff;
 pub mod convert;
@@ -68,6 +69,8 @@ pub enum Verb {
     Diff(diff::DiffArgs),
     /// Make a plain OCI profile of anybody's, or of an engine's default
     Convert(convert::ConvertArgs),
+    /// Hold a profile or a recording against the last accepted one, and against a policy
+    Check(check::CheckArgs),
     /// Say what this machine lacks to record
     Doctor(doctor::DoctorArgs),
     /// Write the completions of a shell

@@ -1,5 +1,6 @@
 //! One file a verb.
 
+mod check;
 mod completions;
 mod diff;
 mod convert;
@@ -29,6 +30,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         Verb::Run(args) => run::run(&args),
         Verb::Diff(args) => diff::run(&args),
         Verb::Convert(args) => convert::run(&args),
+        Verb::Check(args) => check::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),

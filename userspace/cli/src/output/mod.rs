@@ -67,6 +67,7 @@ pub fn tagged(tone: Tone, tag: &str, line: &str) {
     ));
 }
 
-fn say(line: &str) {
+/// Lines that are [`printable`] already, and may have colours.
+pub fn say(line: &str) {
     let _ = writeln!(anstream::stderr(), "{line}");
 }
