@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod root {
+    use libbpf_rs::query::{MapInfo, MapInfoIter};
+    use libbpf_rs::{MapCore as _, MapHandle};
     use seccast_kernel::enforcement::committed;
     use seccast_kernel::kernel;
     use seccast_model::arch::Arch::{self, X32, X86, X86_64};
@@ -125,6 +127,7 @@ mod root {
         let observation = recorder.observe(&recording).unwrap();
         assert!(observation.losses.is_empty(), "{:?}", observation.losses);
         assert_eq!(recorder.unjudged().unwrap(), 0);
+        assert_eq!(inside(), 0, "threads that are gone");
         let words = fs::read(&out).unwrap_or_default();
         let word = |bytes: &[u8]| u32::from_ne_bytes(bytes.try_into().unwrap());
         Run {
@@ -136,6 +139,21 @@ mod root {
             status,
             observation,
         }
+    }
+
+    /// Threads of which this process's recorder knows whether they are inside a call.
+    fn inside() -> usize {
+        let files = fs::read_dir("/proc/self/fdinfo").unwrap().flatten();
+        let own: BTreeSet<u32> = files
+            .filter_map(|file| {
+                let info = fs::read_to_string(file.path()).ok()?;
+                let id = info.lines().find_map(|line| line.strip_prefix("map_id:"))?;
+                id.trim().parse().ok()
+            })
+            .collect();
+        let named = |map: &MapInfo| own.contains(&map.id) && map.name == "INSIDE";
+        let map = MapInfoIter::default().find(named).unwrap();
+        MapHandle::from_map_id(map.id).unwrap().keys().count()
     }
 
     /// `denied` with these threads of these processes, each making calls of a list.
