@@ -237,6 +237,9 @@ fn sample(counted: *mut Counted, denied: DeniedKey, call: &Call) {
         };
         index += 1;
     }
+    if DENIED_ARGS.get_ptr(key).is_some() {
+        return;
+    }
     // SAFETY: the helper has no precondition.
     let now = unsafe { bpf_ktime_get_ns() };
     match DENIED_ARGS.insert(key, now, BPF_NOEXIST as u64) {

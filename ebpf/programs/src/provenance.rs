@@ -112,13 +112,13 @@ pub(crate) fn one_more<K, const N: usize>(
     map: &HashMap<K, Counted, N>,
     key: K,
 ) -> Option<*mut Counted> {
-    if map.get_ptr(&key).is_none() {
+    let counted = map.get_ptr_mut(&key).or_else(|| {
         let mut counted = first();
         counted.count = 0;
         // Another CPU may be first: then there is an entry all the same.
         let _ = map.insert(&key, counted, BPF_NOEXIST as u64);
-    }
-    let counted = map.get_ptr_mut(&key)?;
+        map.get_ptr_mut(&key)
+    })?;
     add(counted);
     Some(counted)
 }

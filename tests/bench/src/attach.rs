@@ -25,6 +25,13 @@ pub(crate) enum Setting {
         /// Whether it records the measured process.
         recorded: bool,
     },
+    /// The same recorded, while it looks for denied calls; the measured one is not denied.
+    Watched,
+    /// The measured call is denied by a filter.
+    Denied {
+        /// Whether seccast counts that.
+        counted: bool,
+    },
     /// `sys_enter` of another build of the object, without the other programs.
     Beside {
         /// Which.
@@ -42,9 +49,24 @@ impl Setting {
     /// How many programs it has at the hooks of system calls; `None` where others decide.
     pub(crate) fn programs(self) -> Option<usize> {
         match self {
-            Self::Nothing | Self::Strace => Some(0),
+            Self::Nothing | Self::Strace | Self::Denied { counted: false } => Some(0),
+            Self::Watched | Self::Denied { counted: true } => Some(3),
             Self::Bpftrace => None,
             _ => Some(1),
+        }
+    }
+
+    /// Whether the measured call is denied.
+    pub(crate) fn is_denied(self) -> bool {
+        matches!(self, Self::Denied { .. })
+    }
+
+    /// What its cost is added to.
+    pub(crate) fn base(self) -> Self {
+        if self.is_denied() {
+            Self::Denied { counted: false }
+        } else {
+            Self::Nothing
         }
     }
 }
@@ -80,7 +102,9 @@ impl Means {
     /// Attaches. `cgroup` is the measured process's.
     pub(crate) fn attach(&self, setting: Setting, cgroup: &Cgroup) -> Result<Attached> {
         Ok(match setting {
-            Setting::Nothing | Setting::Strace => Attached::Nothing,
+            Setting::Nothing | Setting::Strace | Setting::Denied { counted: false } => {
+                Attached::Nothing
+            }
             Setting::Empty => Attached::Program {
                 _ebpf: self.empty().context("cannot attach the empty program")?,
             },
@@ -93,6 +117,18 @@ impl Means {
                 Attached::Seccast {
                     recorder: Box::new(recorder),
                     recording: recording.map(Box::new),
+                }
+            }
+            Setting::Watched | Setting::Denied { counted: true } => {
+                let mut recorder = Recorder::start(2).context("cannot start to record")?;
+                recorder
+                    .watch_denials()
+                    .context("cannot look for denied calls")?;
+                let recording = recorder.watch_present(cgroup, false, Target::default());
+                let recording = recording.context("cannot record the measured process")?;
+                Attached::Seccast {
+                    recorder: Box::new(recorder),
+                    recording: Some(Box::new(recording)),
                 }
             }
             Setting::Beside { object, recorded } => Attached::Program {
@@ -159,9 +195,22 @@ pub(crate) enum Attached {
 
 impl Attached {
     /// Detaches, after a look at whether what was to be seen was seen.
-    pub(crate) fn detach(self, calls: u64) -> Result<()> {
+    pub(crate) fn detach(self, denied: bool, calls: u64) -> Result<()> {
         let nr = libc::SYS_getppid;
         match self {
+            Self::Seccast {
+                recorder,
+                recording: Some(recording),
+            } if denied => {
+                let denials = recorder.denials(&recording)?;
+                let counts = denials.iter().filter(|denial| denial.nr == nr);
+                let count: u64 = counts.map(|denial| denial.count).sum();
+                // Samples that were disturbed were taken again.
+                if count < calls {
+                    bail!("seccast counted {count} of {calls} denied calls");
+                }
+                Ok(())
+            }
             Self::Seccast {
                 recorder,
                 recording: Some(recording),

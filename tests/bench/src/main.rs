@@ -33,6 +33,9 @@ enum What {
         /// The CPU that it is pinned to.
         #[arg(long)]
         cpu: usize,
+        /// Under a filter that denies them.
+        #[arg(long)]
+        denied: bool,
     },
     /// The load: forks and executes until its standard input is closed.
     #[command(hide = true)]
@@ -62,7 +65,7 @@ struct Overhead {
 fn main() -> ExitCode {
     let done = match Args::parse().what {
         What::Overhead(args) => overhead::run(&args),
-        What::Measured { cpu } => measured::run(cpu),
+        What::Measured { cpu, denied } => measured::run(cpu, denied),
         What::Load { cpu } => load::run(cpu),
     };
     match done {

@@ -11,10 +11,13 @@ use anyhow::{Context as _, Result, bail};
 /// How often a sample is taken again because the loop was interrupted by another task.
 const AGAIN: u32 = 20;
 
-/// Pins itself, then for each line `SAMPLES CALLS` makes that many samples of that many calls and answers with one
+/// Pins itself, with `denied` under a filter, then for each line `SAMPLES CALLS` makes that many samples of that many calls and answers with one
 /// line: how many were disturbed to the end, then nanoseconds per call of each sample.
-pub(crate) fn run(cpu: usize) -> Result<()> {
+pub(crate) fn run(cpu: usize, denied: bool) -> Result<()> {
     pin(cpu)?;
+    if denied {
+        deny().context("cannot install the filter")?;
+    }
     let mut out = io::stdout().lock();
     for line in io::stdin().lock().lines() {
         let line = line.context("cannot read what to do")?;
@@ -39,6 +42,36 @@ pub(crate) fn run(cpu: usize) -> Result<()> {
             .context("cannot answer")?;
     }
     Ok(())
+}
+
+/// From now on the measured call is denied.
+fn deny() -> io::Result<()> {
+    let nr = u32::try_from(libc::SYS_getppid).map_err(io::Error::other)?;
+    let rows = [
+        (0x20, 0, 0, 0),           // load the number
+        (0x15, 0, 1, nr),          // the measured one?
+        (0x06, 0, 0, 0x0005_0001), // errno 1
+        (0x06, 0, 0, 0x7fff_0000), // allow
+    ];
+    let mut filter = rows.map(|(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k });
+    let program = libc::sock_fprog {
+        len: 4,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: the kernel copies the program.
+    let failed = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0,
+            &raw const program,
+        )
+    };
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Nanoseconds per call, and whether nothing else ran on this CPU meanwhile.

@@ -87,7 +87,19 @@ fn rows(beside: &[PathBuf], peers: bool) -> Vec<Row> {
             Setting::Seccast { recorded: r },
         ));
     }
-    let with_load: Vec<_> = settings
+    let plain = settings.len();
+    settings.extend([
+        ("seccast, looking for denials".to_owned(), Setting::Watched),
+        (
+            "denied, nothing attached".to_owned(),
+            Setting::Denied { counted: false },
+        ),
+        (
+            "denied, counted by seccast".to_owned(),
+            Setting::Denied { counted: true },
+        ),
+    ]);
+    let with_load: Vec<_> = settings[..plain]
         .iter()
         .map(|(name, setting)| (format!("{name}, beside forks"), *setting, true))
         .collect();
@@ -134,13 +146,25 @@ impl Measured {
     fn start(cpu: usize) -> Result<Self> {
         let hierarchy = Hierarchy::find()?;
         let cgroup = command::cgroup(&hierarchy).context("cannot make a cgroup")?;
+        Self::start_in(cgroup, cpu, &[])
+    }
+
+    /// One whose calls are denied, beside it.
+    fn denied(&self) -> Result<Self> {
+        let hierarchy = Hierarchy::find()?;
+        let cgroup = hierarchy.create(&format!("{}-denied", self.cgroup.path))?;
+        Self::start_in(cgroup, self.cpu, &["--denied"])
+    }
+
+    fn start_in(cgroup: Cgroup, cpu: usize, arguments: &[&str]) -> Result<Self> {
         let mut measured = Self {
             conversation: None,
             cgroup,
             cpu,
         };
-        let conversation =
-            Conversation::start("the measured process", own("measured", cpu)?, false)?;
+        let mut command = own("measured", cpu)?;
+        command.args(arguments);
+        let conversation = Conversation::start("the measured process", command, false)?;
         let pid = conversation.pid();
         measured.conversation = Some(conversation);
         measured.cgroup.add(pid)?;
@@ -210,13 +234,19 @@ pub(crate) fn run(args: &Overhead) -> Result<()> {
     let mut armed = Armed::default();
     {
         let mut measured = Measured::start(cpu)?;
+        let mut denied = measured.denied()?;
         for round in 0..args.rounds {
             eprint!("\rround {} of {}", round + 1, args.rounds);
             // Each begins a round in turn, so that none always follows the same one.
             let count = rows.len();
             for step in 0..count {
                 let index = (step + round as usize) % count;
-                measure(&mut rows[index], &means, &mut measured, other, &mut noise)
+                let measured = if rows[index].setting.is_denied() {
+                    &mut denied
+                } else {
+                    &mut measured
+                };
+                measure(&mut rows[index], &means, measured, other, &mut noise)
                     .with_context(|| format!("cannot measure `{}`", rows[index].name))?;
             }
             if let Some(seccast) = &args.seccast {
@@ -309,7 +339,7 @@ fn once(
         return Ok(false);
     }
     let calls = u64::from(SAMPLES + 1) * u64::from(CALLS);
-    attached.detach(calls)?;
+    attached.detach(row.setting.is_denied(), calls)?;
     noise.disturbed += disturbed;
     noise.samples += samples.len() as u32;
     row.rounds.extend(quantile(&samples, 0.5));
@@ -344,14 +374,20 @@ fn ratios(rows: &[Row], row: &Row) -> Vec<f64> {
         rows.iter()
             .find(|other| other.setting == setting && other.load == row.load)
     };
-    let (Some(nothing), Some(empty)) = (of(Setting::Nothing), of(Setting::Empty)) else {
+    let base = of(row.setting.base());
+    let (Some(base), Some(nothing), Some(empty)) = (base, of(Setting::Nothing), of(Setting::Empty))
+    else {
         return Vec::new();
     };
-    row.rounds
+    let added = row
+        .rounds
         .iter()
-        .zip(&nothing.rounds)
-        .zip(&empty.rounds)
-        .map(|((own, nothing), empty)| (own - nothing) / (empty - nothing))
+        .zip(&base.rounds)
+        .map(|(own, base)| own - base);
+    let floor = nothing.rounds.iter().zip(&empty.rounds);
+    added
+        .zip(floor.map(|(nothing, empty)| empty - nothing))
+        .map(|(added, floor)| added / floor)
         .collect()
 }
 
@@ -368,9 +404,9 @@ fn print(rows: &[Row]) {
         before = row.load;
         let nothing = rows
             .iter()
-            .find(|other| other.setting == Setting::Nothing && other.load == row.load)
+            .find(|other| other.setting == row.setting.base() && other.load == row.load)
             .and_then(|nothing| quantile(&nothing.samples, 0.5));
-        let added = nothing.filter(|_| row.setting != Setting::Nothing);
+        let added = nothing.filter(|_| row.setting != row.setting.base());
         let ratio = Spread::of(&ratios(rows, row)).filter(|_| added.is_some());
         lines.push(vec![
             row.name.clone(),
