@@ -7,7 +7,7 @@ use crate::{
     input::{Input, Reader, absorb},
     output::{self, file::Destination, format::Format},
 };
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use seccast_model::{Diagnostic, Merged, Profile, merge};
 use serde::Serialize;
 use std::{
@@ -16,6 +16,9 @@ use std::{
 };
 
 const SCHEMA: &str = "seccast/merge.v1";
+
+/// Up to so many recordings, a merged file is small enough to be read.
+const MANY: usize = 10_000;
 
 /// What `--format json` and `yaml` write of recordings.
 #[derive(Serialize)]
@@ -97,7 +100,12 @@ fn write_recordings(
     args: &MergeArgs,
     destination: &Destination,
 ) -> anyhow::Result<Exit> {
-    destination.write(&merged.to_json())?;
+    let text = merged.to_json();
+    if merged.recordings.len() > MANY {
+        Merged::from_json(text.as_bytes())
+            .context("the result would be too large to be read again: merge fewer recordings")?;
+    }
+    destination.write(&text)?;
     let diagnostics = merged.diagnose();
     let complete = merged.incomplete().is_empty();
     let presence = merged.presence();

@@ -45,7 +45,7 @@ fn presence(observations: &[Observation]) -> BTreeMap<&str, BTreeSet<&str>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn commutative(
