@@ -1,5 +1,7 @@
 //! The documents tell the truth: what `docs/commands` shows is what seccast prints, and all name the same verbs.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use seccast_pages::{Needs, repository, run, verbs};
 use std::{fs, path::Path, process::Command};
 

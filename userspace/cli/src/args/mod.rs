@@ -2,8 +2,8 @@
 
 pub mod check;
 pub mod completions;
-pub mod diff;
 pub mod convert;
+pub mod diff;
 pub mod doctor;
 pub mod generate;
 pub mod input;

@@ -2,8 +2,8 @@
 
 mod check;
 mod completions;
-mod diff;
 mod convert;
+mod diff;
 mod doctor;
 mod generate;
 mod man;
@@ -12,8 +12,8 @@ mod precreate;
 mod record;
 mod recording;
 mod run;
-mod verify;
 mod subject;
+mod verify;
 
 use crate::{
     args::{Args, Verb},

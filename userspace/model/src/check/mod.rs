@@ -644,8 +644,9 @@ mod tests {
 
     #[test]
     fn each_field_of_a_policy_fails_for_its_own_reason() {
+        type Wanted<'a> = &'a [(&'a str, &'a str, &'a str)];
         let subject = profile("redis.json", redis());
-        let cases: [(&str, &[(&str, &str, &str)]); 13] = [
+        let cases: [(&str, Wanted<'_>); 13] = [
             (
                 "never_allow: [ptrace, socket]",
                 &[("SC0105", "socket", "error")],

@@ -6,6 +6,7 @@ use crate::observation::{
     Arguments, EnteredAs, Extra, Observation, Phase, Sighting, Target, UnknownNr,
 };
 use crate::report::Incomplete;
+use serde_json::Value;
 use std::cmp::Ordering;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -627,7 +628,8 @@ fn join_extra(mine: &mut Extra, theirs: Extra) {
                 entry.insert(value);
             }
             Entry::Occupied(mut entry) => {
-                if value.to_string() > entry.get().to_string() {
+                let [mine, theirs] = [entry.get(), &value].map(Value::to_string);
+                if theirs > mine {
                     entry.insert(value);
                 }
             }

@@ -14,8 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const SCHEMA: &str = "seccast/merged.v1";
 
+type Empty = fn() -> Value;
+
 /// What a recording in the table does not have where it is empty.
-const JOINED: [(&str, fn() -> Value); 4] = [
+const JOINED: [(&str, Empty); 4] = [
     ("calls", || json!({})),
     ("denied", || json!({})),
     ("blocked_at_attach", || json!({})),
