@@ -1,6 +1,8 @@
 //! One profile that permits what any of several permits.
 
-use crate::profile::{Action, Condition, Effect, Gathered, OciArch, Profile, without_redundant};
+use crate::profile::{
+    Action, Condition, Effect, Gathered, OciArch, Op, Profile, precedence, without_unreachable,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Why profiles cannot be merged. The labels are those that [`profiles`] was given.
@@ -26,31 +28,42 @@ pub enum MergeError {
         /// What the other has.
         other_has: String,
     },
-    /// One answers a call with this whatever the arguments, the other permits more with some: a rule without conditions swallows those
-    /// that have conditions.
+    /// One answers a call with this, at least for some arguments, the other permits more: no rules say both, since the first that holds decides.
     #[error(
-        "{always} answers `{name}` with {} for any arguments, and {sometimes} permits more for some: a profile can say only one of both, \
-         so make one like the other",
+        "{one} answers `{name}` with {} where {other} permits more: no profile can say both, so make their rules for it equal",
         named(action)
     )]
-    Swallowed {
+    Excluding {
         /// The call.
         name: String,
-        /// The profile with the rule without conditions.
-        always: String,
-        /// What that rule does.
+        /// The profile with this answer.
+        one: String,
+        /// Its answer.
         action: Action,
-        /// The profile with conditions.
-        sometimes: String,
+        /// The profile that permits more.
+        other: String,
+    },
+    /// One denies a call with some arguments although another of its rules permits them, and others have other rules for the call.
+    #[error(
+        "{one} denies `{name}` with arguments that another of its rules permits, and {other} has other rules for it: make them equal, or \
+         list what is permitted"
+    )]
+    Exception {
+        /// The call.
+        name: String,
+        /// The profile with the exception.
+        one: String,
+        /// One with other rules.
+        other: String,
     },
 }
 
-/// The union: each call gets the most permissive of the answers that these profiles give, as [`decide`](crate::profile::decide) has
-/// them. Each profile comes with a label for errors.
+/// The union: what one of these profiles permits is permitted, and of several answers a call gets the most permissive, as far as rules can
+/// say that. Each profile comes with a label for errors.
 ///
 /// It is normalized, and depends neither on the order of the profiles nor on repetition. Architectures are joined; without any, only the
-/// native one is let in, and that is always so. Conditions under which all of several profiles deny are left out where they test one argument
-/// differently, so that more is permitted: a rule cannot say that.
+/// native one is let in, and that is always so. An allowlist gets nothing that none of the profiles permits. A denylist (a default action
+/// that permits) keeps the conditions under which all profiles deny, where they are the same.
 ///
 /// # Errors
 /// When the profiles have different default actions, flags or listeners, or rules for one call that exclude each other.
@@ -76,32 +89,14 @@ pub fn profiles(all: &[(String, Profile)]) -> Result<Profile, MergeError> {
     let effects: Vec<_> = all.iter().map(|(_, profile)| profile.effects()).collect();
     let names: BTreeSet<&str> = effects.iter().flat_map(|of| of.keys().copied()).collect();
     let mut union: BTreeMap<&str, Effect> = BTreeMap::new();
+    let absent = Effect::Always(default);
     for name in names {
-        let sides = effects
+        let each: Vec<(&str, &Effect)> = all
             .iter()
-            .map(|of| Sides::of(of.get(name), default))
-            .reduce(Sides::join)
-            .unwrap_or_default();
-        let effect = sides.effect(default).map_err(|action| {
-            let label = |wanted: &dyn Fn(&Effect) -> bool| {
-                let found = all.iter().zip(&effects);
-                let found = found.filter(|(_, of)| of.get(name).is_some_and(wanted));
-                found
-                    .map(|((label, _), _)| label.clone())
-                    .next()
-                    .unwrap_or_default()
-            };
-            MergeError::Swallowed {
-                name: name.to_owned(),
-                always: label(&|effect| *effect == Effect::Always(action)),
-                action,
-                sometimes: label(&|effect| {
-                    matches!(effect, Effect::ByArguments { .. })
-                        && effect.most_permissive() > action
-                }),
-            }
-        })?;
-        union.insert(name, effect);
+            .zip(&effects)
+            .map(|((label, _), of)| (label.as_str(), of.get(name).unwrap_or(&absent)))
+            .collect();
+        union.insert(name, join(name, &each, default)?);
     }
     Ok(Profile {
         architectures,
@@ -153,72 +148,162 @@ fn same<'a, T: PartialEq>(
 
 type Rules = BTreeSet<(BTreeSet<Condition>, Action)>;
 
-/// The rules for one call that permit more than the default, and those that permit less; a rule without conditions always holds.
-#[derive(Debug, Default)]
-struct Sides {
-    more: Rules,
-    less: Rules,
+/// What reaches the kernel: nothing, what a supervisor lets through, all.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Reach {
+    Denied,
+    Asked,
+    Allowed,
 }
 
-impl Sides {
-    fn of(effect: Option<&Effect>, default: Action) -> Self {
-        let rules = match effect {
-            None => Rules::new(),
-            Some(Effect::Always(action)) => [(BTreeSet::new(), *action)].into(),
-            Some(Effect::ByArguments { rules, .. }) => rules.clone(),
-        };
-        let rules = rules.into_iter().filter(|(_, action)| *action != default);
-        let (more, less) = rules.partition(|(_, action)| *action > default);
-        Self { more, less }
+fn reach(action: Action) -> Reach {
+    match action {
+        Action::KillProcess | Action::KillThread | Action::Trap | Action::Errno(_) => Reach::Denied,
+        Action::Notify | Action::Trace(_) => Reach::Asked,
+        Action::Log | Action::Allow => Reach::Allowed,
     }
+}
 
-    /// A call gets more where one of both gives more, and less only where both do.
-    fn join(self, other: Self) -> Self {
-        let pairs = self
-            .less
+/// The union of the effects for one call, each with its profile's label.
+fn join(name: &str, each: &[(&str, &Effect)], default: Action) -> Result<Effect, MergeError> {
+    let permits = |effect: &Effect| reach(effect.most_permissive()) > Reach::Denied;
+    // Who denies a call in any case has no say in how it is permitted.
+    let permitting: Vec<_> = each.iter().filter(|(_, effect)| permits(effect)).collect();
+    let Some(((one, first), others)) = permitting.split_first() else {
+        return Ok(denial(each, default));
+    };
+    let Some((other, _)) = others.iter().find(|(_, effect)| effect != first) else {
+        return Ok((*first).clone());
+    };
+    let mut permitted = Rules::new();
+    let mut denied: Option<BTreeMap<BTreeSet<Condition>, Action>> = None;
+    for (label, effect) in &permitting {
+        let (more, less): (Rules, Rules) = rules(effect, default)
+            .into_iter()
+            .partition(|(_, action)| is_more(*action, default));
+        if reach(default) == Reach::Denied && less.iter().any(|rule| is_exception(rule, &more)) {
+            return Err(MergeError::Exception {
+                name: name.to_owned(),
+                one: (*label).to_owned(),
+                other: (if label == one { other } else { one }).to_string(),
+            });
+        }
+        permitted.extend(more);
+        // What all deny, and of that the weakest denial.
+        let less: BTreeMap<_, _> = less.into_iter().collect();
+        denied = Some(match denied {
+            None => less,
+            Some(mut denied) => {
+                denied.retain(|conditions, _| less.contains_key(conditions));
+                for (conditions, action) in &mut denied {
+                    *action = less
+                        .get(conditions)
+                        .copied()
+                        .map_or(*action, |a| a.max(*action));
+                }
+                denied
+            }
+        });
+    }
+    exclusion(name, &permitting, &permitted)?;
+    // An allowlist denies the rest by itself.
+    let denied = denied.filter(|_| reach(default) > Reach::Denied);
+    let all = permitted.into_iter().chain(denied.unwrap_or_default());
+    let mut gathered = Gathered::default();
+    for (conditions, action) in without_unreachable(all) {
+        gathered.add(conditions, action);
+    }
+    Ok(gathered.effect(default))
+}
+
+/// Nobody permits the call: the weakest denial, for any arguments unless all agree.
+fn denial(each: &[(&str, &Effect)], default: Action) -> Effect {
+    let weakest = |effect: &Effect| match effect {
+        Effect::Always(action) => *action,
+        Effect::ByArguments { .. } => default,
+    };
+    match each.split_first() {
+        Some(((_, first), others)) if others.iter().all(|(_, effect)| effect == first) => {
+            (*first).clone()
+        }
+        _ => Effect::Always(
+            each.iter()
+                .map(|(_, e)| weakest(e))
+                .max()
+                .unwrap_or(default),
+        ),
+    }
+}
+
+fn rules(effect: &Effect, default: Action) -> Rules {
+    match effect {
+        Effect::Always(action) if *action == default => Rules::new(),
+        Effect::Always(action) => [(BTreeSet::new(), *action)].into(),
+        Effect::ByArguments { rules, .. } => rules.clone(),
+    }
+}
+
+/// Whether a rule is there to permit something: an allowlist's denials are not, whatever their errno.
+fn is_more(action: Action, default: Action) -> bool {
+    match reach(default) {
+        Reach::Denied => reach(action) > Reach::Denied,
+        _ => action > default,
+    }
+}
+
+/// Whether this denial takes something away from rules that permit: it is found before one of them, and both may hold.
+fn is_exception((conditions, _): &(BTreeSet<Condition>, Action), permitted: &Rules) -> bool {
+    permitted.iter().any(|(others, _)| {
+        let meet = conditions.iter().all(|one| {
+            let mut same = others.iter().filter(|other| other.index == one.index);
+            same.all(|other| may_meet(one, other))
+        });
+        meet && precedence(conditions, others).is_lt()
+    })
+}
+
+/// Whether a value may satisfy both; certain only where one of them is for one value.
+fn may_meet(one: &Condition, other: &Condition) -> bool {
+    let args = |condition: &Condition| [condition.value; 6];
+    match (one.op, other.op) {
+        (Op::Eq, _) => other.holds(&args(one)),
+        (_, Op::Eq) => one.holds(&args(other)),
+        _ => true,
+    }
+}
+
+/// Rules that ask a supervisor would be found before some that allow, or swallow them.
+fn exclusion(name: &str, each: &[&(&str, &Effect)], permitted: &Rules) -> Result<(), MergeError> {
+    let with = |wanted: Reach| {
+        permitted
             .iter()
-            .flat_map(|one| other.less.iter().filter_map(|other| both(one, other)));
-        Self {
-            less: without_redundant(pairs),
-            more: without_redundant(self.more.into_iter().chain(other.more)),
-        }
-    }
-
-    /// `Err` with the action of a rule without conditions that no profile can have beside the others.
-    fn effect(self, default: Action) -> Result<Effect, Action> {
-        let bare = (self.more.first()).filter(|(conditions, _)| conditions.is_empty());
-        if let Some((_, action)) = bare.cloned()
-            && self.more.len() > 1
-        {
-            // LOG allows as much as ALLOW.
-            return match action {
-                Action::Log => Ok(Effect::Always(action)),
-                _ => Err(action),
-            };
-        }
-        let mut gathered = Gathered::default();
-        for (conditions, action) in self.more.into_iter().chain(self.less) {
-            gathered.add(conditions, action);
-        }
-        Ok(gathered.effect(default))
-    }
-}
-
-/// Where both hold, if a rule can say it: no two conditions of one argument.
-fn both(
-    one: &(BTreeSet<Condition>, Action),
-    other: &(BTreeSet<Condition>, Action),
-) -> Option<(BTreeSet<Condition>, Action)> {
-    let conditions: BTreeSet<Condition> = one.0.union(&other.0).copied().collect();
-    let indices: BTreeSet<u8> = conditions.iter().map(|condition| condition.index).collect();
-    (indices.len() == conditions.len()).then_some((conditions, one.1.max(other.1)))
+            .find(|(_, action)| reach(*action) == wanted)
+    };
+    let (Some((_, action)), Some(_)) = (with(Reach::Asked), with(Reach::Allowed)) else {
+        return Ok(());
+    };
+    let label = |wanted: Reach| {
+        let has = |effect: &Effect| match effect {
+            Effect::Always(action) => reach(*action) == wanted,
+            Effect::ByArguments { rules, .. } => rules.iter().any(|(_, a)| reach(*a) == wanted),
+        };
+        let found = each.iter().find(|(_, effect)| has(effect));
+        found
+            .map(|(label, _)| (*label).to_owned())
+            .unwrap_or_default()
+    };
+    Err(MergeError::Excluding {
+        name: name.to_owned(),
+        one: label(Reach::Asked),
+        action: *action,
+        other: label(Reach::Allowed),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::arch::Arch;
-    use crate::profile::Op;
 
     const DEFAULT: Action = Action::Errno(38);
 
@@ -270,6 +355,7 @@ mod tests {
     fn the_most_permissive_answer() {
         use Action::{Allow, Errno, KillProcess, Log};
         let (a, b, c) = (eq(0, 1), eq(0, 2), eq(1, 3));
+        let not_two = Condition { op: Op::Ne, ..b };
         let cases = [
             (bare(Allow), bare(DEFAULT), bare(Allow)),
             (bare(Allow), some(&[(&[a], Errno(1))]), bare(Allow)),
@@ -290,24 +376,28 @@ mod tests {
                 some(&[(&[a], Allow)]),
             ),
             (bare(Log), some(&[(&[a], Allow)]), bare(Log)),
+            // Of denials the weakest.
             (bare(Errno(1)), bare(Errno(2)), bare(Errno(2))),
             (bare(Errno(1)), bare(DEFAULT), bare(DEFAULT)),
+            (bare(Errno(40)), bare(DEFAULT), bare(Errno(40))),
+            (
+                bare(Errno(40)),
+                some(&[(&[a], Allow)]),
+                some(&[(&[a], Allow)]),
+            ),
             (some(&[(&[a], KillProcess)]), bare(DEFAULT), bare(DEFAULT)),
+            (some(&[(&[a], KillProcess)]), bare(Errno(1)), bare(DEFAULT)),
+            // An exception stays where the others deny, and where they agree.
             (
-                some(&[(&[a], KillProcess)]),
+                some(&[(&[eq(0, 3)], Errno(1)), (&[not_two], Allow)]),
                 bare(Errno(1)),
-                some(&[(&[a], Errno(1))]),
+                some(&[(&[eq(0, 3)], Errno(1)), (&[not_two], Allow)]),
             ),
+            // It is none where it takes nothing away.
             (
-                some(&[(&[a], KillProcess)]),
-                some(&[(&[c], Errno(1))]),
-                some(&[(&[a, c], Errno(1))]),
-            ),
-            // Two conditions of one argument would be or-bound.
-            (
-                some(&[(&[a], KillProcess)]),
-                some(&[(&[b], KillProcess)]),
-                bare(DEFAULT),
+                some(&[(&[b], Errno(1)), (&[not_two], Allow)]),
+                some(&[(&[c], Allow)]),
+                some(&[(&[not_two], Allow), (&[c], Allow)]),
             ),
         ];
         for (one, other, expect) in cases {
@@ -393,7 +483,24 @@ mod tests {
             (
                 of(DEFAULT, &some(&[(&[eq(0, 1)], Action::Allow)])),
                 of(DEFAULT, &bare(Action::Notify)),
-                "b.json answers `socket` with SCMP_ACT_NOTIFY for any arguments, and a.json permits more for some",
+                "b.json answers `socket` with SCMP_ACT_NOTIFY where a.json permits more",
+            ),
+            (
+                of(DEFAULT, &some(&[(&[eq(0, 1)], Action::Allow)])),
+                of(
+                    DEFAULT,
+                    &some(&[
+                        (&[eq(0, 40)], Action::Errno(1)),
+                        (
+                            &[Condition {
+                                op: Op::Ne,
+                                ..eq(0, 16)
+                            }],
+                            Action::Allow,
+                        ),
+                    ]),
+                ),
+                "b.json denies `socket` with arguments that another of its rules permits, and a.json has other rules",
             ),
         ];
         for (one, other, expect) in cases {

@@ -39,9 +39,10 @@ impl Call {
 #[must_use]
 pub fn decide(profile: &Profile, native: Arch, call: &Call) -> Action {
     let raw = call.raw_nr();
-    // x86_64 and x32 are one architecture to the kernel; -1 is what a tracer sets to skip a call.
+    // x86_64 and x32 are one architecture to the kernel; -1 is what a tracer sets to skip a call, of either.
+    let skipped = raw == u32::MAX && profile.covers(native, Arch::X86_64);
     let arch = match call.arch {
-        Arch::X86_64 | Arch::X32 if raw >= X32_BIT && raw != u32::MAX => Arch::X32,
+        Arch::X86_64 | Arch::X32 if raw >= X32_BIT && !skipped => Arch::X32,
         Arch::X86_64 | Arch::X32 => Arch::X86_64,
         arch => arch,
     };
@@ -49,12 +50,17 @@ pub fn decide(profile: &Profile, native: Arch, call: &Call) -> Action {
         return Action::KillThread;
     }
     let width = width(arch);
-    gather(profile, arch, Some(raw))
-        .remove(&raw)
-        .map_or(profile.default_action, |gathered| {
-            let args = call.args.map(|arg| arg & width.mask());
-            gathered.effect(profile.default_action).answer(&args)
-        })
+    let sources = sources(arch, raw);
+    let mut gathered = Gathered::default();
+    for rule in profile.effective_rules() {
+        for (name, sub) in &sources {
+            if rule.names.contains(*name) {
+                gathered.add_all(&rule.alternatives(width), *sub, rule.action);
+            }
+        }
+    }
+    let args = call.args.map(|arg| arg & width.mask());
+    gathered.effect(profile.default_action).answer(&args)
 }
 
 impl Profile {
@@ -65,10 +71,33 @@ impl Profile {
 
     /// What happens with each number of an ABI (as the kernel has it) for which there is a rule, in the width of its arguments.
     pub(crate) fn effects_by_number(&self, arch: Arch) -> BTreeMap<u32, Effect> {
-        gather(self, arch, None)
-            .into_iter()
+        let mut all: BTreeMap<u32, Gathered> = BTreeMap::new();
+        for rule in self.effective_rules() {
+            let alternatives = rule.alternatives(width(arch));
+            for name in &rule.names {
+                let through = multiplexed(arch, name).map(|(nr, sub)| (nr, Some(sub)));
+                let direct = number(arch, name).map(|nr| (nr, None));
+                for (nr, sub) in direct.into_iter().chain(through) {
+                    let gathered = all.entry(nr).or_default();
+                    gathered.add_all(&alternatives, sub, rule.action);
+                }
+            }
+        }
+        all.into_iter()
             .map(|(nr, gathered)| (nr, gathered.effect(self.default_action)))
             .collect()
+    }
+}
+
+impl Gathered {
+    /// A rule's alternatives, for a call by its own number or through a multiplexer.
+    fn add_all(&mut self, alternatives: &[BTreeSet<Condition>], sub: Option<u64>, action: Action) {
+        for conditions in alternatives {
+            match sub {
+                None => self.add(conditions.clone(), action),
+                Some(sub) => self.add(through(conditions, sub), action),
+            }
+        }
     }
 }
 
@@ -79,30 +108,21 @@ pub(crate) fn width(arch: Arch) -> Width {
     }
 }
 
-fn gather(profile: &Profile, arch: Arch, only: Option<u32>) -> BTreeMap<u32, Gathered> {
-    let mut all: BTreeMap<u32, Gathered> = BTreeMap::new();
-    for rule in profile.effective_rules() {
-        let alternatives = rule.alternatives(width(arch));
-        for name in &rule.names {
-            if let Some(nr) = number(arch, name)
-                && only.is_none_or(|only| only == nr)
-            {
-                let gathered = all.entry(nr).or_default();
-                for conditions in &alternatives {
-                    gathered.add(conditions.clone(), rule.action);
-                }
-            }
-            if let Some((multiplexer, sub)) = multiplexed(arch, name)
-                && only.is_none_or(|only| only == multiplexer)
-            {
-                let gathered = all.entry(multiplexer).or_default();
-                for conditions in &alternatives {
-                    gathered.add(through(conditions, sub), rule.action);
-                }
-            }
-        }
-    }
-    all
+/// The names whose rules hold for a number, with the first argument where it is a multiplexer.
+fn sources(arch: Arch, raw: u32) -> Vec<(&'static str, Option<u64>)> {
+    let nr = match arch {
+        Arch::X32 => raw & !X32_BIT,
+        _ => raw,
+    };
+    let name = syscall::name(arch, nr);
+    let through = MULTIPLEXED
+        .iter()
+        .filter(|(multiplexer, _)| arch == Arch::X86 && name == Some(*multiplexer))
+        .flat_map(|(_, calls)| calls.iter().map(|(call, sub)| (*call, Some(*sub))));
+    name.map(|name| (name, None))
+        .into_iter()
+        .chain(through)
+        .collect()
 }
 
 /// The number as the kernel has it.
@@ -127,56 +147,58 @@ fn through(conditions: &BTreeSet<Condition>, sub: u64) -> BTreeSet<Condition> {
     others.copied().chain([which]).collect()
 }
 
-/// i386's socketcall(2) and ipc(2): number of the multiplexer, and its first argument. Source: linux/net.h, linux/ipc.h.
+/// Calls that i386 makes through socketcall(2) and ipc(2) as well, with the first argument there. Source: linux/net.h, linux/ipc.h.
+const MULTIPLEXED: [(&str, &[(&str, u64)]); 2] = [
+    (
+        "socketcall",
+        &[
+            ("socket", 1),
+            ("bind", 2),
+            ("connect", 3),
+            ("listen", 4),
+            ("accept", 5),
+            ("getsockname", 6),
+            ("getpeername", 7),
+            ("socketpair", 8),
+            ("send", 9),
+            ("recv", 10),
+            ("sendto", 11),
+            ("recvfrom", 12),
+            ("shutdown", 13),
+            ("setsockopt", 14),
+            ("getsockopt", 15),
+            ("sendmsg", 16),
+            ("recvmsg", 17),
+            ("accept4", 18),
+            ("recvmmsg", 19),
+            ("sendmmsg", 20),
+        ],
+    ),
+    (
+        "ipc",
+        &[
+            ("semop", 1),
+            ("semget", 2),
+            ("semctl", 3),
+            ("semtimedop", 4),
+            ("msgsnd", 11),
+            ("msgrcv", 12),
+            ("msgget", 13),
+            ("msgctl", 14),
+            ("shmat", 21),
+            ("shmdt", 22),
+            ("shmget", 23),
+            ("shmctl", 24),
+        ],
+    ),
+];
+
+/// The number of the multiplexer that a call may come through, and its first argument.
 fn multiplexed(arch: Arch, name: &str) -> Option<(u32, u64)> {
-    const CALLS: [(&str, &[(&str, u64)]); 2] = [
-        (
-            "socketcall",
-            &[
-                ("socket", 1),
-                ("bind", 2),
-                ("connect", 3),
-                ("listen", 4),
-                ("accept", 5),
-                ("getsockname", 6),
-                ("getpeername", 7),
-                ("socketpair", 8),
-                ("send", 9),
-                ("recv", 10),
-                ("sendto", 11),
-                ("recvfrom", 12),
-                ("shutdown", 13),
-                ("setsockopt", 14),
-                ("getsockopt", 15),
-                ("sendmsg", 16),
-                ("recvmsg", 17),
-                ("accept4", 18),
-                ("recvmmsg", 19),
-                ("sendmmsg", 20),
-            ],
-        ),
-        (
-            "ipc",
-            &[
-                ("semop", 1),
-                ("semget", 2),
-                ("semctl", 3),
-                ("semtimedop", 4),
-                ("msgsnd", 11),
-                ("msgrcv", 12),
-                ("msgget", 13),
-                ("msgctl", 14),
-                ("shmat", 21),
-                ("shmdt", 22),
-                ("shmget", 23),
-                ("shmctl", 24),
-            ],
-        ),
-    ];
     if arch != Arch::X86 {
         return None;
     }
-    CALLS.iter().find_map(|(multiplexer, calls)| {
+    MULTIPLEXED.iter().find_map(|(multiplexer, calls)| {
         let (_, sub) = calls.iter().find(|(call, _)| *call == name)?;
         Some((number(arch, multiplexer)?, *sub))
     })

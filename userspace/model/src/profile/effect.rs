@@ -7,12 +7,14 @@
 //! * of several rules without conditions for one call the first wins, and it swallows all rules with conditions, before or after it;
 //! * conditions of one rule are and-bound, unless two of them test the same argument: then each is a rule of its own
 //!   (libseccomp refuses such a rule, and the runtimes fall back);
-//! * [`Op::MaskedEq`] masks its value as well; without a bit in the mask it is no condition.
-//!
-//! Where rules with different actions hold for the same arguments, the most permissive action is taken here. libseccomp goes by the
-//! shape of its tree, or refuses the profile when the conditions are equal.
+//! * [`Op::MaskedEq`] masks its value as well; without a bit in the mask it is no condition;
+//! * of rules with conditions that hold for the same arguments, libseccomp's tree finds the one first that tests the later argument, then
+//!   equality (and inequality, and masks) before LT and LE before GE and GT, then the larger value (of LT and LE the smaller): [`precedence`]. (Masks of equal
+//!   values come in the order of the file there; here the smaller mask is first.)
+//!   A rule is never reached where another has some of its conditions and no others; libseccomp refuses some of these profiles.
 
 use super::{Action, Condition, Op, Profile, Rule};
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What happens with the calls of one name.
@@ -22,8 +24,8 @@ pub enum Effect {
     Always(Action),
     /// It depends on the arguments.
     ByArguments {
-        /// Or-bound, each of and-bound conditions (at least one) that test different arguments. None of them is redundant, and none has
-        /// the action `otherwise`.
+        /// Or-bound, each of and-bound conditions (at least one) that test different arguments. The first in the order of
+        /// [`precedence`] that holds decides. None has the action `otherwise`.
         rules: BTreeSet<(BTreeSet<Condition>, Action)>,
         /// Where no rule holds: the profile's default action.
         otherwise: Action,
@@ -39,13 +41,12 @@ impl Effect {
             Self::ByArguments { rules, otherwise } => rules
                 .iter()
                 .filter(|(conditions, _)| conditions.iter().all(|condition| condition.holds(args)))
-                .map(|(_, action)| *action)
-                .max()
-                .unwrap_or(*otherwise),
+                .min_by(|(one, _), (other, _)| precedence(one, other))
+                .map_or(*otherwise, |(_, action)| *action),
         }
     }
 
-    /// The most permissive answer that some arguments may get.
+    /// No arguments get a more permissive answer.
     #[must_use]
     pub fn most_permissive(&self) -> Action {
         match self {
@@ -151,7 +152,7 @@ impl Gathered {
     pub(crate) fn effect(self, otherwise: Action) -> Effect {
         let rules = match self.bare {
             Some(action) => return Effect::Always(action),
-            None => without_redundant(self.conditional),
+            None => without_unreachable(self.conditional),
         };
         if rules.is_empty() {
             Effect::Always(otherwise)
@@ -161,16 +162,38 @@ impl Gathered {
     }
 }
 
-/// Leaves out a rule where one with fewer of the same conditions permits as much.
-pub(crate) fn without_redundant(
+/// Which of two rules with these conditions is looked at first (`Less`), as in libseccomp's `_db_chain_lt`.
+#[must_use]
+pub fn precedence(one: &BTreeSet<Condition>, other: &BTreeSet<Condition>) -> Ordering {
+    let rank = |condition: &Condition| {
+        let Condition {
+            index,
+            op,
+            value,
+            value_two,
+        } = *condition;
+        let (class, value) = match op {
+            Op::Eq | Op::Ne => (0, !value),
+            Op::MaskedEq => (0, !value_two),
+            Op::Lt | Op::Le => (1, value),
+            Op::Ge | Op::Gt => (2, !value),
+        };
+        (Reverse(index), class, value, *condition)
+    };
+    one.iter().map(rank).cmp(other.iter().map(rank))
+}
+
+/// Leaves out rules that are never reached, since another one has some of their conditions and no others.
+pub(crate) fn without_unreachable(
     rules: impl IntoIterator<Item = (BTreeSet<Condition>, Action)>,
 ) -> BTreeSet<(BTreeSet<Condition>, Action)> {
     let mut best: BTreeMap<BTreeSet<Condition>, Action> = BTreeMap::new();
     for (conditions, action) in rules {
+        // libseccomp refuses the same conditions with two actions.
         let known = best.entry(conditions).or_insert(action);
         *known = action.max(*known);
     }
-    let redundant = |conditions: &BTreeSet<Condition>, action: Action| {
+    let unreachable = |conditions: &BTreeSet<Condition>| {
         // At most six conditions, as each tests another argument.
         (0..(1_u32 << conditions.len()) - 1).any(|subset| {
             let some: BTreeSet<Condition> = conditions
@@ -179,11 +202,11 @@ pub(crate) fn without_redundant(
                 .filter(|(nth, _)| subset >> nth & 1 == 1)
                 .map(|(_, condition)| *condition)
                 .collect();
-            best.get(&some).is_some_and(|other| *other >= action)
+            best.contains_key(&some)
         })
     };
     best.iter()
-        .filter(|(conditions, action)| !redundant(conditions, **action))
+        .filter(|(conditions, _)| !unreachable(conditions))
         .map(|(conditions, action)| (conditions.clone(), *action))
         .collect()
 }
@@ -389,12 +412,12 @@ mod tests {
                 by_arguments(&[(&[eq(0, 1)], Allow)]),
             ),
             (
-                "fewer conditions that permit less",
+                "fewer conditions come first",
                 vec![
-                    only(Allow, &[eq(0, 1), eq(1, 2)]),
                     only(KillThread, &[eq(0, 1)]),
+                    only(Allow, &[eq(0, 1), eq(1, 2)]),
                 ],
-                by_arguments(&[(&[eq(0, 1), eq(1, 2)], Allow), (&[eq(0, 1)], KillThread)]),
+                by_arguments(&[(&[eq(0, 1)], KillThread)]),
             ),
         ];
         for (what, rules, expect) in cases {
@@ -418,14 +441,39 @@ mod tests {
             ([0; 6], Action::Errno(ENOSYS)),
             ([1 << 32, 0, 0, 0, 0, 2], Action::Errno(ENOSYS)),
             ([(1 << 32) + 1, 0, 0, 0, 0, 2], Action::Allow),
-            ([(1 << 32) + 1, 0x12f, 9, 0, 0, 2], Action::Allow),
-            ([0, 0x12f, 9, 0, 0, 0], Action::Log),
-            ([0, 0x13f, 9, 0, 0, 0], Action::KillProcess),
+            // The later argument is looked at first.
+            ([(1 << 32) + 1, 0x12f, 9, 0, 0, 2], Action::KillProcess),
+            ([(1 << 32) + 1, 0x12f, 0, 0, 0, 2], Action::Log),
+            ([0, 0x12f, 9, 0, 0, 0], Action::KillProcess),
         ];
         for (args, expect) in cases {
             assert_eq!(effect.answer(&args), expect, "{args:?}");
         }
         assert_eq!(effect.most_permissive(), Action::Allow);
+    }
+
+    /// podman's default denies AF_VSOCK (40) and allows all domains but AF_NETLINK (16).
+    #[test]
+    fn of_two_values_of_one_argument_the_larger_comes_first() {
+        let socket = |denied| {
+            by_arguments(&[
+                (&[eq(0, denied)], Action::Errno(1)),
+                (&[condition(0, Op::Ne, 16, 0)], Action::Allow),
+            ])
+        };
+        assert_eq!(socket(40).answer(&[40; 6]), Action::Errno(1));
+        assert_eq!(socket(10).answer(&[10; 6]), Action::Allow);
+        let range = by_arguments(&[
+            (&[condition(0, Op::Lt, 9, 0)], Action::Log),
+            (&[condition(0, Op::Le, 5, 0)], Action::Notify),
+            (&[condition(0, Op::Ge, 2, 0)], Action::Allow),
+            (&[eq(0, 7)], Action::Trap),
+        ]);
+        let answers = [1, 6, 7, 9].map(|value| range.answer(&[value; 6]));
+        assert_eq!(
+            answers,
+            [Action::Notify, Action::Log, Action::Trap, Action::Allow]
+        );
     }
 
     #[test]

@@ -13,8 +13,8 @@ use std::fmt;
 
 pub use decide::{Call, decide};
 pub(crate) use decide::{X32_BIT, width};
-pub use effect::Effect;
-pub(crate) use effect::{Gathered, Width, without_redundant};
+pub use effect::{Effect, precedence};
+pub(crate) use effect::{Gathered, Width, without_unreachable};
 pub use oci::{ParseError, Reason};
 
 /// `ENOSYS`: what a denied call returns in a generated profile, so that C libraries fall back to older calls.
