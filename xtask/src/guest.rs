@@ -16,6 +16,7 @@ use seccast_model::arch::Arch;
 use seccast_model::observation::Phase;
 use seccast_rig::cgroup::{Mounts, Scope};
 use seccast_rig::{Bundle, Container, Runtime, rootfs};
+use serde_json::json;
 
 use crate::process::Run;
 use crate::recorder::{Recorder, read_observation};
@@ -47,6 +48,7 @@ pub(crate) fn run() -> Result<()> {
     let scope = Scope::new("vm")?;
     step("crun-command", || crun_command(&scope, folder.path()));
     step("crun-name", || crun_by_name(&scope, folder.path()));
+    step("crun-denied", || denied(&scope, folder.path()));
     let host = Host::Runc(&scope);
     redis(
         folder.path(),
@@ -96,7 +98,7 @@ pub(crate) fn steps() -> Vec<&'static str> {
     [
         &["cgroup2", "doctor"],
         WORKLOADS,
-        &["crun-command", "crun-name"],
+        &["crun-command", "crun-name", "crun-denied"],
         &runc,
         rootless::STEPS,
     ]
@@ -165,6 +167,30 @@ fn crun_by_name(scope: &Scope, folder: &Path) -> Result<()> {
         Ok(())
     })?;
     of_crun(&observation, &scope.child(name))
+}
+
+/// What a filter denies is seen, also where it kills one thread of several: a call without an exit.
+fn denied(scope: &Scope, folder: &Path) -> Result<()> {
+    let name = "crun-denied";
+    let rule = |name, action| json!({ "names": [name], "action": action });
+    let filter = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        rule("getgid", "SCMP_ACT_KILL_THREAD"),
+        rule("geteuid", "SCMP_ACT_ERRNO"),
+    ] });
+    let bundle = contained("threads", folder)?.seccomp(filter);
+    let bundle = bundle.cgroups_path(scope.child(name));
+    let observation = record(&["--wait=60s", "--container", name], folder, || {
+        let mut container = Container::new(name, &bundle, &Runtime::at("/usr/bin/crun"))?;
+        let status = container.run(Duration::from_secs(60))?;
+        ensure!(status.success(), "{status}\n{}", container.log());
+        Ok(())
+    })?;
+    let denied = observation.denied.iter();
+    let names = denied.map(|(of, calls)| (*of, calls.keys().map(String::as_str).collect()));
+    let expected: (_, BTreeSet<_>) = ((Arch::X86_64, Phase::App), ["geteuid", "getgid"].into());
+    let names: Vec<(_, BTreeSet<_>)> = names.collect();
+    ensure!(names == [expected], "denied: {names:?}");
+    Ok(())
 }
 
 fn of_crun(observation: &Observation, cgroup: &str) -> Result<()> {
