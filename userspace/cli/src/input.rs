@@ -58,7 +58,10 @@ impl Reader {
                 .unwrap_or(Arch::X86_64),
             capabilities: given.map_or_else(
                 || defaults::DOCKER_CAPABILITIES.map(str::to_owned).into(),
-                |given| given.iter().cloned().collect(),
+                |given| {
+                    let names = given.iter().flat_map(|some| &some.0);
+                    names.map(|name| (*name).to_owned()).collect()
+                },
             ),
             quiet,
         }

@@ -1,7 +1,8 @@
 //! What commands that read profiles share.
 
 use clap::Args;
-use seccast_model::Arch;
+use seccast_model::{Arch, capability, defaults::Engine};
+use std::str::FromStr;
 
 /// What a profile with docker's and podman's conditions is resolved for.
 #[derive(Clone, Debug, Default, Args)]
@@ -10,10 +11,15 @@ pub struct HostArgs {
     /// The machine's architecture; without it this machine's
     #[arg(long, value_name = "ARCH", value_parser = arch)]
     pub arch: Option<Arch>,
-    /// The container's capabilities, like CHOWN,SYS_ADMIN; without it those that docker gives
-    #[arg(long, value_name = "CAP,…", value_delimiter = ',', value_parser = capability)]
-    pub capabilities: Option<Vec<String>>,
+    /// The container's capabilities, like CHOWN,SYS_ADMIN; `none`, `all`, or an engine for those that it gives by default. Without
+    /// it those that docker gives
+    #[arg(long, value_name = "CAP,…", value_delimiter = ',')]
+    pub capabilities: Option<Vec<Capabilities>>,
 }
+
+/// One word of `--capabilities`: none, one or several.
+#[derive(Clone, Debug)]
+pub struct Capabilities(pub Vec<&'static str>);
 
 fn arch(text: &str) -> Result<Arch, String> {
     Arch::from_name(text).ok_or_else(|| {
@@ -22,16 +28,18 @@ fn arch(text: &str) -> Result<Arch, String> {
     })
 }
 
-fn capability(text: &str) -> Result<String, String> {
-    let name = text.trim().to_ascii_uppercase();
-    let name = name.strip_prefix("CAP_").unwrap_or(&name);
-    if !name.is_empty()
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_uppercase() || byte == b'_')
-    {
-        Ok(format!("CAP_{name}"))
-    } else {
-        Err("no capability; write for example SYS_ADMIN".to_owned())
+impl FromStr for Capabilities {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        if let Some(engine) = Engine::from_name(text) {
+            return Ok(Self(engine.capabilities().to_vec()));
+        }
+        match text {
+            "none" => Ok(Self(Vec::new())),
+            "all" => Ok(Self(capability::ALL.to_vec())),
+            name => capability::parse(name).map(|name| Self(vec![name])),
+        }
     }
 }

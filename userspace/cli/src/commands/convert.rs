@@ -8,28 +8,20 @@ use crate::{
 };
 use anyhow::bail;
 use seccast_model::{
-    defaults::{Engine, allowed, resolve},
+    defaults::{allowed, resolve},
     syscall,
 };
 
 /// Does it.
 pub fn run(args: &ConvertArgs) -> anyhow::Result<Exit> {
     let destination = Destination::check(&args.output)?;
-    let engine = args.default;
-    let mut reader = Reader {
-        quiet: args.quiet,
-        ..Reader::default()
-    };
-    if let Some(arch) = args.arch {
-        reader.arch = arch.into();
+    let mut reader = Reader::new(&args.host, args.quiet);
+    if let (Some(engine), None) = (args.default, &args.host.capabilities) {
+        let own = engine.capabilities().iter();
+        reader.capabilities = own.map(|name| (*name).to_owned()).collect();
     }
-    let given = args.capabilities.as_ref();
-    let given = given.map(|sets| sets.iter().flat_map(|set| &set.0).copied().collect());
-    let capabilities: Vec<&str> =
-        given.unwrap_or_else(|| engine.unwrap_or(Engine::Docker).capabilities().to_vec());
-    reader.capabilities = capabilities.into_iter().map(str::to_owned).collect();
 
-    let profile = match (engine, &args.profile) {
+    let profile = match (args.default, &args.profile) {
         (Some(engine), _) => {
             let default = resolve(
                 engine,

@@ -1,6 +1,7 @@
 //! What a team allows its profiles: the policy file, in YAML.
 
 use crate::arch::Arch;
+use crate::capability;
 use crate::defaults::Engine;
 use crate::near;
 use crate::risk::Level;
@@ -264,18 +265,8 @@ fn subset(file: FileSubset) -> Result<SubsetOf, PolicyError> {
         .capabilities
         .map(|list| {
             let capability = |name: Spanned<String>| {
-                let form = name.value.strip_prefix("CAP_").is_some_and(|rest| {
-                    !rest.is_empty() && rest.chars().all(|c| c.is_ascii_uppercase() || c == '_')
-                });
-                if form {
-                    Ok(name.value)
-                } else {
-                    let reason = format!(
-                        "`{}` is not the name of a capability, like CAP_NET_ADMIN",
-                        name.value.escape_debug()
-                    );
-                    Err(at("subset_of.capabilities", &name, reason))
-                }
+                let known = capability::parse(&name.value).map(str::to_owned);
+                known.map_err(|reason| at("subset_of.capabilities", &name, reason))
             };
             list.into_iter().map(capability).collect()
         })
@@ -426,8 +417,8 @@ incomplete: forbid
                 "line 1, column 1: here have to be fields, like `max_names: 100`",
             ),
             (
-                "subset_of: {capabilities: [net_admin], engine: docker}",
-                "line 1, column 28: field `subset_of.capabilities`: `net_admin` is not the name of a capability, like CAP_NET_ADMIN",
+                "subset_of: {capabilities: [net_admn], engine: docker}",
+                "line 1, column 28: field `subset_of.capabilities`: `net_admn` is no capability (did you mean NET_ADMIN, NET_RAW, NET_BROADCAST?)",
             ),
             (
                 "subset_of: {}",
