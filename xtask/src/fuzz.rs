@@ -115,7 +115,7 @@ fn fuzz(folder: &Path, built: &Path, name: &str, seconds: u32) -> Result<()> {
     let run = Run::new(built.join(name))
         .arg(format!("-max_total_time={seconds}"))
         .args(["-timeout=10", "-rss_limit_mb=1024", "-print_final_stats=1"])
-        .arg(format!("-dict={}", folder.join("json.dict").display()))
+        .arg(format!("-dict={}", folder.join("words.dict").display()))
         .arg(format!("-artifact_prefix={}/", found.display()));
     let run = run
         .arg(&found)

@@ -2,6 +2,7 @@
 
 use crate::strategy::{observation, profile};
 use proptest::prelude::*;
+use seccast_model::check::Policy;
 use seccast_model::parse::moby::MobyProfile;
 use seccast_model::report::Reasons;
 use seccast_model::{Merged, Observation, Profile, check};
@@ -94,14 +95,15 @@ fn the_corpus_of_the_fuzzers_is_good() {
             match folder.file_name().to_str().unwrap() {
                 "observation" => drop(Observation::from_json(&bytes).expect(&shown.to_string())),
                 "merged" => drop(Merged::from_json(&bytes).expect(&shown.to_string())),
-                "profile" | "filter" => {
+                "profile" | "filter" | "check" => {
                     drop(Profile::from_oci_json(&bytes).expect(&shown.to_string()))
                 }
                 "moby" => drop(MobyProfile::from_json(&bytes).expect(&shown.to_string())),
+                "policy" => drop(Policy::from_yaml(&bytes).expect(&shown.to_string())),
                 other => panic!("no reader for the corpus of {other}"),
             }
         }
         targets += 1;
     }
-    assert_eq!(targets, 5);
+    assert_eq!(targets, 7);
 }
