@@ -252,3 +252,92 @@ fn a_file_that_may_not_be_read_is_told() {
         "{stderr}"
     );
 }
+
+/// `seccast ARGS` refuses `wrong.FORM` of this content, beside a profile that is good.
+fn refuses_beside_a_profile(form: &str, content: &str, args: &[&str], says: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = format!("wrong.{form}");
+    fs::write(folder.path().join(&wrong), content).unwrap();
+    fs::write(folder.path().join("good.json"), PROFILE).unwrap();
+    let says: Vec<_> = [&*wrong].iter().chain(says).copied().collect();
+    refuses(folder.path(), args, &says);
+}
+
+const PROFILE: &str = include_str!("../../../profiles/apps/redis/profile.json");
+
+#[test]
+fn a_wrong_profile_is_told_by_every_command_that_takes_one() {
+    let wrong: [(&str, &str, &[&str]); 5] = [
+        (
+            "SCMP_ACT_ERRNO",
+            "SCMP_ACT_ERNO",
+            &["line 2, column 20", "`defaultAction`", "SCMP_ACT_ERNO"],
+        ),
+        (
+            "\"defaultErrnoRet\": 38",
+            "\"defaultErrnoRet\": \"38\"",
+            &["`defaultErrnoRet`", "string"],
+        ),
+        (
+            "SCMP_ARCH_X86_64",
+            "SCMP_ARCH_X68_64",
+            &["`architectures[0]`", "SCMP_ARCH_X68_64"],
+        ),
+        (
+            "\"action\": ",
+            "\"acton\": ",
+            &["`syscalls[0].action`", "is missing"],
+        ),
+        (
+            "\"names\": [",
+            "\"names\": [,",
+            &["not valid JSON", "line "],
+        ),
+    ];
+    for (from, to, says) in wrong {
+        assert!(PROFILE.contains(from), "{from}");
+        let content = PROFILE.replacen(from, to, 1);
+        for args in [
+            &["diff", "wrong.json", "good.json"] as &[&str],
+            &["check", "wrong.json", "--against", "good.json"],
+            &["check", "good.json", "--against", "wrong.json"],
+            &["merge", "good.json", "wrong.json", "-o", "out.json"],
+            &["convert", "wrong.json", "-o", "out.json"],
+        ] {
+            refuses_beside_a_profile("json", &content, args, says);
+        }
+    }
+}
+
+#[test]
+fn a_wrong_policy_is_told_with_its_line_and_what_was_meant() {
+    for (content, says) in [
+        ("", &["empty"] as &[&str]),
+        ("never_alow: [ptrace]\n", &["line 1", "never_allow"]),
+        (
+            "max_names: 90\nnever_allow: [ptrcae]\n",
+            &["line 2", "ptrcae", "ptrace"],
+        ),
+        ("schema: seccast/policy.v9\n", &["line 1", "`schema`", "v9"]),
+        ("max_names: many\n", &["line 1", "`max_names`"]),
+        (
+            "never_allow: &a [ptrace]\nallow_additions: *a\n",
+            &["line 1", "anchor"],
+        ),
+        (
+            "subset_of: {engine: dokcer}\n",
+            &["line 1", "dokcer", "docker"],
+        ),
+        ("max_names: [90\n", &["line "]),
+    ] {
+        let args = [
+            "check",
+            "good.json",
+            "--against",
+            "good.json",
+            "--policy",
+            "wrong.yaml",
+        ];
+        refuses_beside_a_profile("yaml", content, &args, says);
+    }
+}
