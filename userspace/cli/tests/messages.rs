@@ -1,6 +1,8 @@
 //! Whatever a user can give that is wrong: the message names the file, the line where there is one, the field, the reason and
 //! what to do. Nothing is written then, and nothing panics.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::{
     fs::{self, File},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
