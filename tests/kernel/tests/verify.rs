@@ -149,6 +149,20 @@ mod root {
         assert_eq!(allowed(patched), allowed(&own()));
         verify(patched, &[], &command).passed();
 
+        let folder = tempfile::tempdir().unwrap();
+        let given = write(&folder, &cut).display().to_string();
+        let words = ["verify", "--profile", &given, "--format", "junit"];
+        let junit = process::output(&mut with_command(&words, &command), PATIENCE).unwrap();
+        assert_eq!(junit.status.code(), Some(1), "{}", junit.stderr);
+        let says = [
+            "tests=\"1\" failures=\"1\"",
+            "type=\"denied\"",
+            "getppid (x86_64, app): 23 times ENOSYS",
+        ];
+        for part in says {
+            assert!(junit.stdout.contains(part), "{part}: {}", junit.stdout);
+        }
+
         // Each action is told by what it does.
         let errno = json!({ "names": ["getppid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13 });
         for (rule, count, result) in [

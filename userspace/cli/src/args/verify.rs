@@ -63,4 +63,6 @@ pub enum VerdictFormat {
     Text,
     /// seccast/verdict.v1
     Json,
+    /// For CI systems
+    Junit,
 }

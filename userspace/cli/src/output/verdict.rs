@@ -3,6 +3,7 @@
 use seccast_model::{
     Observation, Profile,
     denial::{Denial, Denier},
+    junit::{Case, Outcome, suite},
     observation::Target,
     profile::Action,
     verdict::{Finding, How, Verdict, patched},
@@ -249,6 +250,50 @@ pub fn json(
     let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
     text.push('\n');
     text
+}
+
+/// For CI systems: a test for each run that passed, and one for each call that was denied.
+pub fn junit(name: &str, tried: &[(Observation, Verdict)]) -> String {
+    let mut cases = Vec::new();
+    for (observation, verdict) in tried {
+        let target = target(&observation.target);
+        let mut case = |name: String, outcome| {
+            cases.push(Case {
+                class: "seccast.verify".to_owned(),
+                name,
+                outcome,
+            });
+        };
+        if verdict.passed() {
+            case(target, Outcome::Passed);
+            continue;
+        }
+        for finding in &verdict.findings {
+            let failure = Outcome::Failed {
+                kind: "denied".to_owned(),
+                message: describe(finding),
+                text: String::new(),
+            };
+            case(format!("{target}: {}", finding.shown()), failure);
+        }
+        for (reason, count) in &verdict.losses {
+            let failure = Outcome::Failed {
+                kind: "missed".to_owned(),
+                message: format!("calls may have been missed: {reason} {count}"),
+                text: String::new(),
+            };
+            case(format!("{target}: {reason}"), failure);
+        }
+        if !verdict.started {
+            let failure = Outcome::Failed {
+                kind: "not_started".to_owned(),
+                message: "the application did not start".to_owned(),
+                text: String::new(),
+            };
+            case(target, failure);
+        }
+    }
+    suite(&format!("seccast verify {name}"), &cases)
 }
 
 fn finding(finding: &Finding) -> Value {

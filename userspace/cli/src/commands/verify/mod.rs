@@ -83,6 +83,7 @@ fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
             trial.text() + &minimal.as_ref().map(Minimal::text).unwrap_or_default()
         }
         VerdictFormat::Json => trial.json(minimal.as_ref().map(Minimal::json)),
+        VerdictFormat::Junit => shown::junit(&trial.name, &trial.tried),
     };
     if to_stderr {
         output::note(text.trim_end());
