@@ -205,8 +205,9 @@ fn allowed(
                 // Of two calls that stand in for each other, the recorded one does not owe its place to the other.
                 let derived = rule.when.is_some_and(|name| !seen.calls.contains_key(name));
                 for name in rule.add {
-                    // What a filter denied is in no profile by a detour either: the program went on without it.
-                    if seen.denied.contains_key(*name) {
+                    // What a filter denied is in no profile by a detour either: the program went on without it. One recording without
+                    // such a filter is enough to say that it need not go on without it elsewhere.
+                    if seen.always_denied.contains(*name) {
                         continue;
                     }
                     if !(derived && seen.calls.contains_key(*name)) {

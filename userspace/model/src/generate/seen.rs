@@ -5,8 +5,8 @@ use crate::merge::{Merged, RecordingId, Seen as Joined};
 use crate::observation::{EnteredAs, Observation, Phase};
 use crate::policy::Policy;
 use crate::report::{Part, Sighted, Unknown};
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What belongs into the profile.
 pub(super) struct Seen {
@@ -15,6 +15,8 @@ pub(super) struct Seen {
     pub(super) unknown: Vec<Unknown>,
     /// What the policy leaves out of the denied calls.
     pub(super) denied: BTreeMap<String, Vec<Sighted>>,
+    /// Those of them that each recording was denied.
+    pub(super) always_denied: BTreeSet<String>,
 }
 
 /// By name, ABI and part.
@@ -70,6 +72,15 @@ impl Seen {
                 calls.entry(name).or_default().extend(parts);
             }
         }
+        let always = |parts: &BTreeMap<(Arch, Part), Joined>| {
+            let recordings = parts.values().flat_map(|seen| &seen.recordings);
+            recordings.collect::<BTreeSet<_>>().len() == merged.recordings.len()
+        };
+        let always_denied = denied
+            .iter()
+            .filter(|(_, parts)| always(parts))
+            .map(|(name, _)| name.clone())
+            .collect();
         let sighted = |((arch, part), joined): ((Arch, Part), Joined)| Sighted {
             arch,
             part,
@@ -99,6 +110,7 @@ impl Seen {
                 .into_iter()
                 .map(|(name, parts)| (name, parts.into_iter().map(sighted).collect()))
                 .collect(),
+            always_denied,
         }
     }
 }
