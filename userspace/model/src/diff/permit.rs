@@ -12,8 +12,11 @@ pub(crate) type Clause = BTreeSet<Condition>;
 pub(crate) enum Permit {
     Never,
     Always,
-    /// One of these has to hold.
-    When(BTreeSet<Clause>),
+    /// One of `any` has to hold; where one of `but` holds as well, either may decide.
+    When {
+        any: BTreeSet<Clause>,
+        but: BTreeSet<Clause>,
+    },
     /// None of these may hold.
     Unless(BTreeSet<Clause>),
     /// Some arguments, in a way that is not compared here.
@@ -41,20 +44,21 @@ impl Permit {
             Effect::Always(_) => Self::Never,
             Effect::ByArguments { rules, otherwise } => {
                 let open = lets_through(*otherwise);
-                let (same, other): (BTreeSet<_>, BTreeSet<_>) = rules
-                    .iter()
-                    .partition(|(_, action)| lets_through(*action) == open);
-                let clauses: BTreeSet<Clause> = other
-                    .into_iter()
-                    .map(|(clause, _)| clause.clone())
-                    .collect();
-                match (clauses.is_empty(), open) {
+                let clauses = |as_default: bool| -> BTreeSet<Clause> {
+                    rules
+                        .iter()
+                        .filter(|(_, action)| (lets_through(*action) == open) == as_default)
+                        .map(|(clause, _)| clause.clone())
+                        .collect()
+                };
+                let (any, but) = (clauses(false), clauses(true));
+                match (any.is_empty(), open) {
                     (true, true) => Self::Always,
                     (true, false) => Self::Never,
-                    (false, false) => Self::When(clauses),
-                    // Of two rules that hold the more permissive one counts, so those that let through bite into those that do not.
-                    (false, true) if !same.is_empty() => Self::Some,
-                    (false, true) => Self::Unless(clauses),
+                    (false, false) => Self::When { any, but },
+                    // Those that let through may bite into those that do not.
+                    (false, true) if !but.is_empty() => Self::Some,
+                    (false, true) => Self::Unless(any),
                 }
             }
         }
@@ -64,15 +68,22 @@ impl Permit {
     pub(crate) fn within(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Never, _) | (_, Self::Always) => true,
-            (Self::When(narrow), Self::When(wide)) => covered(narrow, wide),
+            (Self::When { .. }, Self::When { .. }) if self == other => true,
+            (Self::When { any: narrow, .. }, Self::When { any: wide, but }) => {
+                covered(narrow, wide) && apart(narrow, but)
+            }
             // What is denied in `other` is denied in `self`.
             (Self::Unless(narrow), Self::Unless(wide)) => covered(wide, narrow),
-            (Self::When(clauses), Self::Unless(denied)) => clauses
-                .iter()
-                .all(|clause| denied.iter().all(|denied| disjoint(clause, denied))),
+            (Self::When { any, .. }, Self::Unless(denied)) => apart(any, denied),
             _ => false,
         }
     }
+}
+
+/// Whether no arguments pass one of each.
+fn apart(some: &BTreeSet<Clause>, others: &BTreeSet<Clause>) -> bool {
+    some.iter()
+        .all(|one| others.iter().all(|other| disjoint(one, other)))
 }
 
 /// Whether each of `narrow` implies one of `wide`.
@@ -236,20 +247,24 @@ mod tests {
         }
     }
 
-    fn when(clauses: &[&[Condition]]) -> Permit {
-        Permit::When(
-            clauses
-                .iter()
-                .map(|clause| clause.iter().copied().collect())
-                .collect(),
-        )
+    fn clauses(clauses: &[&[Condition]]) -> BTreeSet<Clause> {
+        let clause = |clause: &&[Condition]| clause.iter().copied().collect();
+        clauses.iter().map(clause).collect()
     }
 
-    fn unless(clauses: &[&[Condition]]) -> Permit {
-        let Permit::When(clauses) = when(clauses) else {
-            unreachable!()
-        };
-        Permit::Unless(clauses)
+    fn when(any: &[&[Condition]]) -> Permit {
+        when_but(any, &[])
+    }
+
+    fn when_but(any: &[&[Condition]], but: &[&[Condition]]) -> Permit {
+        Permit::When {
+            any: clauses(any),
+            but: clauses(but),
+        }
+    }
+
+    fn unless(denied: &[&[Condition]]) -> Permit {
+        Permit::Unless(clauses(denied))
     }
 
     /// What `implies` says is true of every value of a small world whose masks and values reach over its edges.
@@ -323,6 +338,25 @@ mod tests {
             ),
             (unless(&[&[eq(1)]]), Permit::Always, true, false),
             (Permit::Some, Permit::Some, false, false),
+            // podman's socket: every domain but 16, and 40 is denied by a rule of its own.
+            (
+                when(&[&[eq(1)]]),
+                when_but(&[&[test(0, Op::Ne, 16, 0)]], &[&[eq(40)]]),
+                true,
+                false,
+            ),
+            (
+                when(&[&[eq(40)]]),
+                when_but(&[&[test(0, Op::Ne, 16, 0)]], &[&[eq(40)]]),
+                false,
+                false,
+            ),
+            (
+                when_but(&[&[eq(1)]], &[&[eq(40)]]),
+                when_but(&[&[eq(1)]], &[&[eq(40)]]),
+                true,
+                true,
+            ),
         ];
         for (a, b, within, contains) in cases {
             assert_eq!(

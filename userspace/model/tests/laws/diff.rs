@@ -57,6 +57,27 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    /// The same where conditions and exceptions of one argument meet nearly always.
+    fn of_one_argument()(
+        rules in prop::collection::vec(
+            (
+                select(vec![Action::Allow, Action::Allow, Action::Errno(1)]),
+                select(vec![Op::Eq, Op::Eq, Op::Ne, Op::Lt, Op::Ge]),
+                0..4_u64,
+            ),
+            1..4,
+        ),
+    ) -> Profile {
+        let rules = rules.into_iter().map(|(action, op, value)| Rule {
+            names: BTreeSet::from(["socket".to_owned()]),
+            action,
+            conditions: vec![Condition { index: 0, op, value, value_two: 0 }],
+        });
+        Profile { rules: rules.collect(), ..Profile::allowing(BTreeSet::new(), BTreeSet::new()) }
+    }
+}
+
 fn lets_through(action: Action) -> bool {
     matches!(
         action,
@@ -110,6 +131,22 @@ proptest! {
                 prop_assert!(
                     !lets_through(after.answer(&args)) || lets_through(before.answer(&args)),
                     "{:?} {:?} {:?}", before, after, args
+                );
+            }
+        }
+    }
+
+    /// The same of exceptions, with every argument that matters.
+    #[test]
+    fn no_exception_is_overlooked(a in of_one_argument(), b in of_one_argument()) {
+        let found = diff(&subject(a.clone()), &subject(b.clone())).unwrap();
+        if !found.changes.iter().any(seccast_model::diff::Change::opens) {
+            let (before, after) = (a.effect("socket"), b.effect("socket"));
+            for value in 0..5 {
+                let args = [value, 0, 0, 0, 0, 0];
+                prop_assert!(
+                    !lets_through(after.answer(&args)) || lets_through(before.answer(&args)),
+                    "{:?} {:?} {}", before, after, value
                 );
             }
         }
