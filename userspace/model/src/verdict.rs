@@ -8,7 +8,7 @@ use crate::arch::Arch;
 use crate::arguments;
 use crate::denial::{Denial, Denier};
 use crate::observation::{Arguments, Caller, Observation, Phase, Sighting};
-use crate::profile::{Action, Call, Condition, Effect, Op, Profile, Rule, decide};
+use crate::profile::{Action, Call, Condition, Effect, Op, Profile, Rule, decide, precedence};
 use crate::syscall;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -210,6 +210,8 @@ fn judge(
 ) -> Option<Action> {
     let recorded = recorded.filter(|recorded| !recorded.values.is_empty())?;
     let known = arguments::of(name);
+    let mut sorted: Vec<_> = rules.iter().collect();
+    sorted.sort_by(|(one, _), (other, _)| precedence(one, other));
     let mut worst = Action::Allow;
     for values in &recorded.values {
         let value_of = |index: u8| {
@@ -218,31 +220,32 @@ fn judge(
             let (_, mask) = known.iter().find(|(index, _)| *index == of)?;
             Some((*values.get(at)?, *mask))
         };
-        let mut certain = None;
         let mut possible = BTreeSet::new();
-        for (conditions, action) in rules {
-            let mut of_rule = Some(true);
+        let mut action = otherwise;
+        for (conditions, of_rule) in &sorted {
+            let mut fits = Some(true);
             for condition in conditions {
                 match holds(condition, value_of(condition.index)) {
                     Some(true) => {}
                     Some(false) => {
-                        of_rule = Some(false);
+                        fits = Some(false);
                         break;
                     }
-                    None => of_rule = None,
+                    None => fits = None,
                 }
             }
-            match of_rule {
-                Some(true) => certain = certain.max(Some(*action)),
+            match fits {
+                Some(true) => {
+                    action = *of_rule;
+                    break;
+                }
                 Some(false) => {}
                 None => {
-                    possible.insert(*action);
+                    possible.insert(*of_rule);
                 }
             }
         }
-        let action = certain.unwrap_or(otherwise);
-        let matters = |other: &Action| *other > action || certain.is_none() && *other != action;
-        if possible.iter().any(matters) {
+        if possible.iter().any(|other| *other != action) {
             return None;
         }
         worst = worst.min(action);
@@ -377,6 +380,7 @@ fn values(
 mod tests {
     use super::*;
     use crate::generate::tests::app;
+    use crate::profile::ENOSYS;
 
     fn allowing(names: &[&str]) -> Profile {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
@@ -510,6 +514,35 @@ mod tests {
         assert_eq!(found(&verdict), [("read".to_owned(), how)]);
         let patched = patched(&profile, Arch::X86_64, &verdict.findings).unwrap();
         assert!(patched.architectures.contains(&Arch::X86.into()));
+    }
+
+    /// As podman's default has it: one value denied, all but another allowed.
+    #[test]
+    fn a_denial_before_an_allowance_is_found() {
+        let mut profile = with_rule(
+            allowing(&["read"]),
+            "socket",
+            &[condition(0, Op::Ne, 16, 0)],
+        );
+        profile.rules.push(Rule {
+            names: ["socket".to_owned()].into(),
+            action: Action::Errno(22),
+            conditions: vec![condition(0, Op::Eq, 40, 0)],
+        });
+        let judged = |domain: u32| {
+            let mut seen = app(1, &["socket"]);
+            let names = seen.calls.get_mut(&(Arch::X86_64, Phase::App)).unwrap();
+            names.get_mut("socket").unwrap().arguments = Some(Arguments {
+                indices: vec![0, 1],
+                values: [vec![domain, 1]].into(),
+                ..Arguments::default()
+            });
+            let verdict = Verdict::new(&profile, &seen, &[], true);
+            verdict.findings.first().map(|finding| finding.how)
+        };
+        assert_eq!(judged(2), None);
+        assert_eq!(judged(40), Some(How::WouldBe(Action::Errno(22))));
+        assert_eq!(judged(16), Some(How::WouldBe(Action::Errno(ENOSYS))));
     }
 
     /// The answer of one rule on `fcntl`, or on `clone`, of which only namespace flags are kept.
