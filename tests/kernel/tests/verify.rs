@@ -55,6 +55,15 @@ mod root {
     }
 
     fn verify(profile: &Value, words: &[&str], command: &Command) -> Verdict {
+        verify_within(profile, words, command, PATIENCE)
+    }
+
+    fn verify_within(
+        profile: &Value,
+        words: &[&str],
+        command: &Command,
+        limit: Duration,
+    ) -> Verdict {
         let folder = tempfile::tempdir().unwrap();
         let profile = write(&folder, profile);
         let [verdict, patched] = ["v.json", "patched.json"].map(|name| folder.path().join(name));
@@ -71,7 +80,7 @@ mod root {
         ];
         all.extend(["--patched", &new]);
         all.extend(words);
-        let output = process::output(&mut with_command(&all, command), PATIENCE).unwrap();
+        let output = process::output(&mut with_command(&all, command), limit).unwrap();
         Verdict {
             json: read(&verdict).unwrap_or_default(),
             patched: read(&patched),
@@ -478,6 +487,42 @@ mod root {
             "uname",
         ];
         assert_eq!(minimal["survived"], json!(survived), "{minimal}");
+    }
+
+    /// As the test of minimality has it: a recorded profile has no name that is not called. Three that are put in are found out.
+    #[test]
+    fn three_useless_names_in_redis_profile_are_found_out() {
+        let Some(_serial) = kernel() else { return };
+        const USELESS: [&str; 3] = ["acct", "bpf", "swapon"];
+        let folder = tempfile::tempdir().unwrap();
+        let runc = Runtime::runc().unwrap();
+        let bundle = load::redis_bundle().unwrap();
+        let command = bare(&runc, &bundle, folder.path(), "verify-minimal");
+        // Started, ready, and stopped by SIGTERM.
+        let limit = ["--for", "500ms"];
+        let options = [&["--runtime", "runc"][..], &limit].concat();
+        let recorded = Record::command(&options, &command).run(PATIENCE);
+        recorded.complete();
+        let mut wide = recorded.profile();
+        let names = wide["syscalls"][0]["names"].as_array_mut().unwrap();
+        names.extend(USELESS.map(Value::from));
+        let words = [&["--minimal"][..], &limit].concat();
+        let verdict = verify_within(&wide, &words, &command, PATIENCE * 4);
+        assert_eq!(verdict.code(), Some(1), "{}", verdict.output.stderr);
+        let minimal = &verdict.json["minimal"];
+        println!("{minimal}");
+        assert_eq!(minimal["uncalled"], json!(USELESS), "{minimal}");
+        for (list, name) in [
+            ("needed", "bind"),
+            ("needed", "listen"),
+            ("survived", "sysinfo"),
+        ] {
+            let names = minimal[list].as_array().unwrap();
+            assert!(
+                names.iter().any(|one| one == name),
+                "{name} is not {list}: {minimal}"
+            );
+        }
     }
 
     /// From nothing to a verdict, in front of each engine.
