@@ -1,23 +1,15 @@
-//! What a seccomp filter answers to a call: its program, run here as the kernel runs it.
+//! What the seccomp filters of a traced program answer to a call; `seccast_model::filter` runs their programs.
 //!
 //! ptrace(2) stops a thread before its filters see the call, and tells at the exit only what came back, which an allowed
 //! call may answer as well. So the filters that a traced program installs are read when it installs them, and asked
 //! about each of its calls. Semantics: net/core/filter.c and kernel/seccomp.c; linux/filter.h, linux/seccomp.h.
 
 use super::request::Entry;
+use seccast_model::filter::{Instruction, run};
 use std::sync::Arc;
 
 /// Instructions of a program, at most (BPF_MAXINSNS).
 pub(super) const LONGEST: u16 = 4096;
-
-/// One instruction, `struct sock_filter`.
-#[derive(Clone, Copy, Debug)]
-struct Instruction {
-    code: u16,
-    jt: u8,
-    jf: u8,
-    k: u32,
-}
 
 /// A filter that a program has installed.
 #[derive(Clone, Debug)]
@@ -25,7 +17,7 @@ pub(super) enum Filter {
     /// Mode 1: read, write, exit and sigreturn.
     Strict,
     /// Mode 2.
-    Program(Vec<u8>),
+    Program(Vec<Instruction>),
 }
 
 /// The filters of a thread, the newest first; what it makes has them too.
@@ -80,7 +72,7 @@ impl Filter {
                     KILL_THREAD
                 }
             }
-            Self::Program(bytes) => run(bytes, &data(entry)).unwrap_or(KILL_THREAD),
+            Self::Program(program) => run(program, &data(entry)).unwrap_or(KILL_THREAD),
         }
     }
 }
@@ -102,74 +94,16 @@ fn data(entry: &Entry) -> [u32; 16] {
     words
 }
 
-fn instruction(bytes: &[u8], at: usize) -> Option<Instruction> {
-    let [c0, c1, jt, jf, k0, k1, k2, k3] = *bytes.as_chunks().0.get(at)?;
-    Some(Instruction {
-        code: u16::from_ne_bytes([c0, c1]),
-        jt,
-        jf,
-        k: u32::from_ne_bytes([k0, k1, k2, k3]),
-    })
-}
-
-/// Runs a program that the kernel has accepted; `None` for one that it would not have.
-fn run(bytes: &[u8], data: &[u32; 16]) -> Option<u32> {
-    let (mut a, mut x, mut memory) = (0u32, 0u32, [0u32; 16]);
-    let mut at = 0;
-    // Jumps go forward only: no instruction comes twice.
-    loop {
-        let Instruction { code, jt, jf, k } = instruction(bytes, at)?;
-        at += 1;
-        let slot = memory.get(k as usize).copied();
-        // The operand of ALU and JMP: BPF_X or BPF_K.
-        let operand = if code & 0x08 != 0 { x } else { k };
-        match code {
-            0x20 => a = *data.get(usize::try_from(k / 4).ok()?)?, // LD W ABS
-            0x80 => a = 64,                                       // LD W LEN
-            0x81 => x = 64,                                       // LDX W LEN
-            0x00 => a = k,                                        // LD IMM
-            0x01 => x = k,                                        // LDX IMM
-            0x60 => a = slot?,                                    // LD MEM
-            0x61 => x = slot?,                                    // LDX MEM
-            0x02 => *memory.get_mut(k as usize)? = a,             // ST
-            0x03 => *memory.get_mut(k as usize)? = x,             // STX
-            0x07 => x = a,                                        // TAX
-            0x87 => a = x,                                        // TXA
-            0x06 => return Some(k),                               // RET K
-            0x16 => return Some(a),                               // RET A
-            0x05 => at = at.checked_add(k as usize)?,             // JA
-            0x84 => a = a.wrapping_neg(),                         // NEG
-            _ if code & 0x07 == 0x05 => {
-                let jumps = match code & 0xf0 {
-                    0x10 => a == operand,
-                    0x20 => a > operand,
-                    0x30 => a >= operand,
-                    0x40 => a & operand != 0,
-                    _ => return None,
-                };
-                at += usize::from(if jumps { jt } else { jf });
-            }
-            _ if code & 0x07 == 0x04 => {
-                a = match code & 0xf0 {
-                    0x00 => a.wrapping_add(operand),
-                    0x10 => a.wrapping_sub(operand),
-                    0x20 => a.wrapping_mul(operand),
-                    0x30 => match a.checked_div(operand) {
-                        Some(quotient) => quotient,
-                        // A division by zero ends the program with 0.
-                        None => return Some(0),
-                    },
-                    0x40 => a | operand,
-                    0x50 => a & operand,
-                    0x60 => a.wrapping_shl(operand),
-                    0x70 => a.wrapping_shr(operand),
-                    0xa0 => a ^ operand,
-                    _ => return None,
-                };
-            }
-            _ => return None,
-        }
-    }
+/// A program as it lies in memory: `struct sock_filter` one after the other.
+pub(super) fn instructions(bytes: &[u8]) -> Vec<Instruction> {
+    let (of_eight, _) = bytes.as_chunks();
+    let instruction = |[c0, c1, jt, jf, k0, k1, k2, k3]: &[u8; 8]| Instruction {
+        code: u16::from_ne_bytes([*c0, *c1]),
+        jt: *jt,
+        jf: *jf,
+        k: u32::from_ne_bytes([*k0, *k1, *k2, *k3]),
+    };
+    of_eight.iter().map(instruction).collect()
 }
 
 #[cfg(test)]
@@ -185,7 +119,7 @@ mod tests {
             ]
             .concat()
         });
-        Filter::Program(bytes.collect())
+        Filter::Program(super::instructions(&bytes.collect::<Vec<u8>>()))
     }
 
     fn call(nr: i32) -> Entry {

@@ -891,7 +891,7 @@ fn install(tid: i32, arch: Arch, strict: bool, flags: u64, address: u64) -> Inte
     };
     // What cannot be read here the kernel cannot read either, and refuses.
     read().map_or(Intent::Other, |program| Intent::Install {
-        filter: Filter::Program(program),
+        filter: Filter::Program(filter::instructions(&program)),
         flags,
     })
 }
