@@ -1,6 +1,6 @@
 //! libseccomp as an oracle: the filter that runc and crun make of a profile.
 //!
-//! [`filter`] calls the C library in the order in which runc does, and exports the program. Source:
+//! [`filter()`] calls the C library in the order in which runc does, and exports the program. Source:
 //! `InitSeccomp` and `matchCall` in <https://github.com/opencontainers/runc/blob/v1.3.0/libcontainer/seccomp/seccomp_linux.go>.
 
 use seccast_model::filter::{self, Instruction};
