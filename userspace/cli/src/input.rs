@@ -3,11 +3,12 @@
 use crate::{args::input::HostArgs, output};
 use anyhow::{Context as _, anyhow};
 use seccast_model::{
-    Arch, Kind, Merged, Observation, Profile, defaults,
+    Arch, Kind, Merged, Observation, Profile, defaults, near,
     observation::ReadError,
     parse::moby::{Host, MobyProfile},
     position,
     profile::ParseError,
+    syscall,
 };
 use std::{
     collections::BTreeSet,
@@ -18,6 +19,9 @@ use std::{
 
 /// One byte more than any of the formats may have: enough to be told that it is too large.
 const LIMIT: u64 = (64 << 20) + 1;
+
+/// Unknown names that are listed.
+const UNKNOWN: usize = 10;
 
 /// What a file holds.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ pub struct Reader {
     pub arch: Arch,
     /// The container's bounding set, as `CAP_CHOWN`.
     pub capabilities: BTreeSet<String>,
+    /// The capabilities were not typed: an engine's default is resolved for those that the engine gives.
+    pub own_capabilities: bool,
     /// Whether nothing is said of resolving.
     pub quiet: bool,
 }
@@ -63,6 +69,7 @@ impl Reader {
                     names.map(|name| (*name).to_owned()).collect()
                 },
             ),
+            own_capabilities: given.is_none(),
             quiet,
         }
     }
@@ -114,7 +121,43 @@ impl Reader {
                 .context(format!("cannot use {}", path.display())));
             }
         };
+        warn_of_unknown(path, &profile);
         Ok(Input::Profile(Box::new(profile)))
+    }
+}
+
+/// Names that no table has: runtimes leave them out without a word (semantics 1.2). Those of architectures without a table
+/// here are in the engines' own profiles, and are not typing errors.
+fn warn_of_unknown(path: &Path, profile: &Profile) {
+    let names = profile.rules.iter().flat_map(|rule| &rule.names);
+    let mut unknown: BTreeSet<_> = names.filter(|name| syscall::info(name).is_none()).collect();
+    if unknown.is_empty() {
+        return;
+    }
+    let of_engines = defaults::names();
+    unknown.retain(|name| !of_engines.contains(*name));
+    for name in unknown.iter().take(UNKNOWN) {
+        let near = near::names(
+            name,
+            syscall::infos().iter().map(|info| info.name.to_owned()),
+        );
+        output::warning(
+            &format!(
+                "{}: no system call `{}` is known{}",
+                path.display(),
+                name.escape_debug(),
+                near::suggestion(&near)
+            ),
+            Some(
+                "runtimes ignore names that they do not know, so the rule does nothing for it: mend or remove it",
+            ),
+        );
+    }
+    if unknown.len() > UNKNOWN {
+        output::warning(
+            &format!("{}: and {} more", path.display(), unknown.len() - UNKNOWN),
+            None,
+        );
     }
 }
 

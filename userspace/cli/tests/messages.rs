@@ -343,3 +343,37 @@ fn a_wrong_policy_is_told_with_its_line_and_what_was_meant() {
         refuses_beside_a_profile("yaml", content, &args, says);
     }
 }
+
+#[test]
+fn a_name_that_no_table_has_is_told_with_what_may_be_meant() {
+    let folder = tempfile::tempdir().unwrap();
+    // The last is s390's, which has no table here and is no typing error.
+    let profile = r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"action": "SCMP_ACT_ALLOW",
+        "names": ["read", "opeanat", "s390_pci_mmio_read"]}]}"#;
+    fs::write(folder.path().join("web.json"), profile).unwrap();
+    let mut seccast = Command::new(env!("CARGO_BIN_EXE_seccast"));
+    seccast
+        .args(["convert", "web.json", "-o", "out.json"])
+        .current_dir(folder.path());
+    let output = seccast.output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let says = "web.json: no system call `opeanat` is known (did you mean openat";
+    assert!(stderr.contains(says), "{stderr}");
+    assert!(!stderr.contains("s390"), "{stderr}");
+}
+
+#[test]
+fn an_engine_that_has_no_default_is_told_with_those_that_have() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("web.observation.json"), OBSERVATION).unwrap();
+    refuses(
+        folder.path(),
+        &["diff", "default:dockr", "web.observation.json"],
+        &[
+            "default:dockr",
+            "did you mean docker",
+            "containerd, podman, crio",
+        ],
+    );
+}

@@ -6,6 +6,7 @@ use crate::arch::Arch;
 use crate::parse::moby::{Host, MobyProfile};
 use crate::profile::{Action, Effect, ParseError, Profile};
 use crate::syscall;
+use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -173,6 +174,25 @@ impl ResolvedDefault {
             self.arch
         )
     }
+}
+
+/// Every name in the engines' files, those of architectures without a table here included.
+#[must_use]
+pub fn names() -> BTreeSet<String> {
+    #[derive(Deserialize)]
+    struct File {
+        syscalls: Vec<Rule>,
+    }
+    #[derive(Deserialize)]
+    struct Rule {
+        names: Vec<String>,
+    }
+    Engine::ALL
+        .into_iter()
+        .filter_map(|engine| serde_json::from_str(engine.json()).ok())
+        .flat_map(|file: File| file.syscalls)
+        .flat_map(|rule| rule.names)
+        .collect()
 }
 
 /// An engine's default for a container with these capabilities (as `CAP_CHOWN`), on the newest kernel.

@@ -25,6 +25,8 @@ pub struct Verdict {
     pub losses: BTreeMap<String, u64>,
     /// The application executed something.
     pub started: bool,
+    /// Calls that were under way when the watching began: at most one a thread, and whether they were denied is not known.
+    pub under_way: u64,
 }
 
 /// A call that the profile denies.
@@ -131,6 +133,7 @@ impl Verdict {
             unjudged,
             losses: observation.losses.clone(),
             started,
+            under_way: 0,
         }
     }
 

@@ -20,6 +20,8 @@ Examples:
       the same, with accepted additions and a team's demands
   seccast check monday.observation.json --against web.json
       fails when something was recorded that web.json denies
+  seccast check web.json --against default:docker
+      fails when web.json lets through what docker's default denies
   seccast check web.json --against released/web.json --format sarif -o seccast.sarif
       for code scanning; --format junit for CI systems that show tests
 
@@ -29,7 +31,8 @@ pub struct CheckArgs {
     /// Profile, observation or merged recordings; `-` is stdin
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// What was accepted last: the same kinds of files
+    /// What was accepted last: the same kinds of files, or `default:docker` (containerd, podman, crio) for what the engine
+    /// allows by default
     #[arg(long, value_name = "BASE")]
     pub against: PathBuf,
     /// The policy, a YAML file

@@ -21,13 +21,16 @@ Examples:
       what was recorded and web.json denies; what it lets through and nobody called
   seccast diff web-1.0.json web-1.1.json --format markdown -o comment.md
       the same for a comment at a pull request
+  seccast diff default:containerd web.json
+      what web.json changes for a container that had RuntimeDefault
   git show main:web.json | seccast diff --exit-code - web.json
       exit 1 when the profile is another than on main
 
 Exit codes: 0 done; 1 with --exit-code: something differs; 2 usage; 3 could not."
 )]
 pub struct DiffArgs {
-    /// Profile, observation or merged recordings before; `-` is stdin
+    /// Profile, observation or merged recordings before; `-` is stdin, `default:docker` what docker allows by default (or
+    /// containerd, podman, crio)
     #[arg(value_name = "A")]
     pub before: PathBuf,
     /// The same after

@@ -7,7 +7,9 @@ use crate::{
 use anyhow::{Context as _, bail};
 use seccast_model::{
     Merged,
+    defaults::{Engine, resolve},
     diff::Subject,
+    near,
     report::{ReadError, Reasons},
 };
 use std::path::Path;
@@ -20,7 +22,13 @@ pub fn both(one: &Path, other: &Path, reader: &Reader) -> anyhow::Result<(Subjec
     Ok((load(one, reader)?, load(other, reader)?))
 }
 
+/// What stands for an engine's default profile in place of a file: `default:docker`.
+const DEFAULT: &str = "default:";
+
 fn load(path: &Path, reader: &Reader) -> anyhow::Result<Subject> {
+    if let Some(engine) = path.to_str().and_then(|path| path.strip_prefix(DEFAULT)) {
+        return default(engine, reader);
+    }
     let label = if path == Path::new("-") {
         "stdin".to_owned()
     } else {
@@ -41,6 +49,31 @@ fn load(path: &Path, reader: &Reader) -> anyhow::Result<Subject> {
             reasons(path),
         )),
     }
+}
+
+/// An engine's default profile, for the capabilities that were typed, else for its own.
+fn default(name: &str, reader: &Reader) -> anyhow::Result<Subject> {
+    let Some(engine) = Engine::from_name(name) else {
+        let names = Engine::ALL.map(Engine::name);
+        let near = near::names(name, names.map(str::to_owned));
+        bail!(
+            "{DEFAULT}{name}: no engine whose default profile is known{}; one of {}",
+            near::suggestion(&near),
+            names.join(", ")
+        );
+    };
+    let own = engine.capabilities().iter().copied();
+    let default = if reader.own_capabilities {
+        resolve(engine, reader.arch, own)
+    } else {
+        resolve(
+            engine,
+            reader.arch,
+            reader.capabilities.iter().map(String::as_str),
+        )
+    }?;
+    let label = default.label();
+    Ok(Subject::profile(&label, default.profile, reader.arch, None))
 }
 
 /// What the report beside a profile says; a report that cannot be used is said and left out.

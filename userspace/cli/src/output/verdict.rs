@@ -49,6 +49,13 @@ pub fn text(name: &str, profile: &Profile, observation: &Observation, verdict: &
             names.join(", ")
         );
     }
+    if verdict.under_way > 0 {
+        let _ = writeln!(
+            text,
+            "  not judged, since they were under way when the watching began: {} calls, at most one a thread",
+            verdict.under_way
+        );
+    }
     if !verdict.started {
         let _ = writeln!(
             text,
@@ -236,6 +243,7 @@ pub fn json(
             "tolerated": verdict.tolerated.iter().map(finding).collect::<Vec<_>>(),
             "unjudged": verdict.unjudged,
             "losses": verdict.losses,
+            "under_way": verdict.under_way,
         })
     };
     let mut document = json!({

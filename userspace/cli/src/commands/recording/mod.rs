@@ -95,6 +95,8 @@ pub struct Ended {
     pub observation: Observation,
     /// With [`Plan::denials`]: what was denied.
     pub denials: Vec<Denial>,
+    /// Calls that were under way when the watching began, and of which it cannot be said whether they were denied.
+    pub unjudged: u64,
     /// The application executed something.
     pub started: bool,
     /// CMD ended by itself with something else than 0.

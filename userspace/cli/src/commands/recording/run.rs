@@ -500,6 +500,11 @@ impl<'a> Run<'a> {
         let ended = Ended {
             observation: recorder.observe(&active.recording)?,
             denials,
+            unjudged: if self.plan.denials {
+                recorder.unjudged()?
+            } else {
+                0
+            },
             started: recorder.started_filtered(&active.recording)?.is_some(),
             failed: self.own_code(status).is_some(),
         };

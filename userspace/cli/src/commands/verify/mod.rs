@@ -180,12 +180,13 @@ impl Sink for Trial<'_> {
     }
 
     fn end(&mut self, ended: &Ended) -> anyhow::Result<Exit> {
-        let verdict = Verdict::new(
+        let mut verdict = Verdict::new(
             self.profile,
             &ended.observation,
             &ended.denials,
             ended.started,
         );
+        verdict.under_way = ended.unjudged;
         let exit = if verdict.passed() {
             Exit::Done
         } else {

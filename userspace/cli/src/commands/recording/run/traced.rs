@@ -116,6 +116,7 @@ impl Run<'_> {
         let written = self.sink.end(&Ended {
             observation,
             denials: Vec::new(),
+            unjudged: 0,
             started: true,
             failed: self.own_code(status).is_some(),
         });
