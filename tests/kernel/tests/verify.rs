@@ -320,7 +320,7 @@ mod root {
                     assert_eq!(names, [Some(missing)], "{json}");
                     let by = findings[0]["processes"][0]["comm"].as_str().unwrap();
                     assert!(by.contains("redis-server"), "{by}");
-                    // While it ran.
+                    // As it comes; that this is while the program runs is shown in denials.rs.
                     assert!(
                         log.contains(&format!("seccast: denied: {missing}")),
                         "{log}"

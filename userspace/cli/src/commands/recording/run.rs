@@ -36,7 +36,7 @@ use std::{
 /// How long events are waited for at most; new ones wake at once.
 const TICK: Duration = Duration::from_millis(20);
 /// Between two looks at what was denied.
-const DENIALS: Duration = Duration::from_millis(500);
+const DENIALS: Duration = Duration::from_millis(200);
 /// Between the stop signal and KILL, as engines do it.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long an engine's answer about a container is waited for at its end.
@@ -497,6 +497,10 @@ impl<'a> Run<'a> {
         } else {
             Vec::new()
         };
+        // What lived shorter than the time between two looks has not been told of yet.
+        for line in self.sink.denied(&denials) {
+            self.progress.above(&line);
+        }
         let ended = Ended {
             observation: recorder.observe(&active.recording)?,
             denials,
