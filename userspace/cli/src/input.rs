@@ -3,7 +3,9 @@
 use crate::{args::input::HostArgs, output};
 use anyhow::{Context as _, anyhow};
 use seccast_model::{
-    Arch, Kind, Merged, Observation, Profile, defaults, near,
+    Arch, Kind, Merged, Observation, Profile,
+    defaults::{self, Engine, ResolvedDefault, resolve},
+    near,
     observation::ReadError,
     parse::moby::{Host, MobyProfile},
     position,
@@ -71,6 +73,20 @@ impl Reader {
             ),
             own_capabilities: given.is_none(),
             quiet,
+        }
+    }
+
+    /// An engine's default profile: for the capabilities that were typed, else for those that it gives.
+    ///
+    /// # Errors
+    /// Only when the program was built with a broken file.
+    pub fn default_of(&self, engine: Engine) -> Result<ResolvedDefault, ParseError> {
+        if self.own_capabilities {
+            let own = engine.capabilities().iter().copied();
+            resolve(engine, self.arch, own)
+        } else {
+            let typed = self.capabilities.iter().map(String::as_str);
+            resolve(engine, self.arch, typed)
         }
     }
 

@@ -377,3 +377,24 @@ fn an_engine_that_has_no_default_is_told_with_those_that_have() {
         ],
     );
 }
+
+#[test]
+fn a_switch_for_a_command_is_refused_beside_another_target() {
+    for (verb, switch) in [
+        (&["verify", "--profile", "web.json"][..], &["--minimal"][..]),
+        (&["verify", "--profile", "web.json"], &["--user", "1000"]),
+        (&["record"], &["--keep-filter"]),
+        (&["record"], &["--user", "1000"]),
+    ] {
+        let mut seccast = Command::new(env!("CARGO_BIN_EXE_seccast"));
+        seccast.args(verb).args(switch).args(["--container", "web"]);
+        let output = seccast.output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{verb:?} {switch:?}: {stderr}"
+        );
+        assert!(stderr.contains("cannot be used with"), "{stderr}");
+    }
+}

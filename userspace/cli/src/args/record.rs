@@ -48,7 +48,7 @@ pub struct RecordArgs {
     #[arg(long, group = "target", value_name = "DIR", conflicts_with_all = ["output", "observation"])]
     pub all: Option<PathBuf>,
     /// With a CMD that starts a container: leave the engine's filter on; what it denies is listed and not allowed
-    #[arg(long, requires = "command")]
+    #[arg(long, requires = "command", conflicts_with_all = ["container", "cgroup", "pid", "all"])]
     pub keep_filter: bool,
     /// What watches the calls; without it eBPF does, and for CMD ptrace where eBPF is refused
     #[arg(long, value_enum, value_name = "BACKEND")]

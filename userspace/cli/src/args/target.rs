@@ -36,7 +36,7 @@ pub struct TargetArgs {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["command", "cgroup", "pid"])]
     pub runtime_root: Option<PathBuf>,
     /// Run CMD as this user
-    #[arg(long, requires = "command", value_name = "UID[:GID]")]
+    #[arg(long, requires = "command", conflicts_with_all = ["container", "cgroup", "pid"], value_name = "UID[:GID]")]
     pub user: Option<User>,
 
     /// When to stop: `exit` (the target's end), a duration, `quiet=D` (nothing new for so long); may be repeated

@@ -7,27 +7,15 @@ use crate::{
     output::{self, file::Destination},
 };
 use anyhow::bail;
-use seccast_model::{
-    defaults::{allowed, resolve},
-    syscall,
-};
+use seccast_model::{defaults::allowed, syscall};
 
 /// Does it.
 pub fn run(args: &ConvertArgs) -> anyhow::Result<Exit> {
     let destination = Destination::check(&args.output)?;
-    let mut reader = Reader::new(&args.host, args.quiet);
-    if let (Some(engine), None) = (args.default, &args.host.capabilities) {
-        let own = engine.capabilities().iter();
-        reader.capabilities = own.map(|name| (*name).to_owned()).collect();
-    }
-
+    let reader = Reader::new(&args.host, args.quiet);
     let profile = match (args.default, &args.profile) {
         (Some(engine), _) => {
-            let default = resolve(
-                engine,
-                reader.arch,
-                reader.capabilities.iter().map(String::as_str),
-            )?;
+            let default = reader.default_of(engine)?;
             if !args.quiet {
                 output::note(&format!("seccast: {}", default.label()));
             }

@@ -7,7 +7,7 @@ use crate::{
 use anyhow::{Context as _, bail};
 use seccast_model::{
     Merged,
-    defaults::{Engine, resolve},
+    defaults::Engine,
     diff::Subject,
     near,
     report::{ReadError, Reasons},
@@ -62,16 +62,7 @@ fn default(name: &str, reader: &Reader) -> anyhow::Result<Subject> {
             names.join(", ")
         );
     };
-    let own = engine.capabilities().iter().copied();
-    let default = if reader.own_capabilities {
-        resolve(engine, reader.arch, own)
-    } else {
-        resolve(
-            engine,
-            reader.arch,
-            reader.capabilities.iter().map(String::as_str),
-        )
-    }?;
+    let default = reader.default_of(engine)?;
     let label = default.label();
     Ok(Subject::profile(&label, default.profile, reader.arch, None))
 }

@@ -3,13 +3,14 @@
 use seccast_model::{
     Observation, Profile,
     denial::{Denial, Denier},
+    errno,
     junit::{Case, Outcome, suite},
     observation::Target,
     profile::Action,
     verdict::{Finding, How, Verdict, patched},
 };
 use serde_json::{Value, json};
-use std::{fmt::Write as _, io};
+use std::fmt::Write as _;
 
 /// Processes that are listed of a call.
 const PROCESSES: usize = 4;
@@ -187,19 +188,11 @@ fn result_name(nr: i64, result: i64) -> String {
     if result == nr {
         return "SIGSYS".to_owned();
     }
-    match i32::try_from(-result) {
-        Ok(1) => "EPERM".to_owned(),
-        Ok(38) => "ENOSYS".to_owned(),
-        Ok(errno @ 2..=4095) => format!("errno {errno} ({})", io_text(errno)),
+    match u16::try_from(-result) {
+        Ok(number @ 1..=4095) => {
+            errno::name(number).map_or_else(|| format!("errno {number}"), str::to_owned)
+        }
         _ => format!("result {result}"),
-    }
-}
-
-fn io_text(errno: i32) -> String {
-    let text = io::Error::from_raw_os_error(errno).to_string();
-    match text.split_once(" (os error") {
-        Some((text, _)) => text.to_owned(),
-        None => text,
     }
 }
 
