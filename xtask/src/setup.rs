@@ -63,6 +63,7 @@ const TOOLS: &[Need] = &[
     need("libelf-dev", File("/usr/include/libelf.h"), "libbpf, the reference loader in the tests"),
     need("zlib1g-dev", File("/usr/include/zlib.h"), "libbpf, the reference loader in the tests"),
     need("libseccomp-dev", File("/usr/include/seccomp.h"), "libseccomp, the oracle for filters in the tests"),
+    need("protobuf-compiler", Command("protoc"), "the container runtime interface (CRI), whose types are made from its definition"),
     need("runc", Command("runc"), "the containers of the demo and the tests"),
     need("crun", Command("crun"), "the other container runtime that profiles must start under"),
     need("podman", Command("podman"), "an engine that containers are recorded in; docker and containerd are not installed but unpacked, as their packages start daemons"),

@@ -1,0 +1,3 @@
+//! Profiles in Kubernetes: manifests, and the API server.
+//!
+//! The only crate that knows kube. It prints nothing.
