@@ -1,6 +1,7 @@
 //! What a filter denied, as the kernel counted it.
 
-use crate::{arch::Arch, observation::Phase};
+use crate::{arch::Arch, errno, observation::Phase};
+use std::fmt;
 
 /// Calls of one number that a filter answered with one result: each left the kernel without having entered it.
 ///
@@ -16,7 +17,7 @@ pub struct Denial {
     /// Its name, where the tables have one.
     pub name: Option<String>,
     /// What came back: a negative errno (ERRNO, and NOTIFY that its listener refused); the number itself for TRAP and KILL; else a
-    /// value that a listener made up. See [`Denial::answer`].
+    /// value that a listener made up. See [`Answer::of`].
     pub result: i64,
     /// How often, exactly. KILL counts once for each process or thread that it killed.
     pub count: u64,
@@ -52,18 +53,37 @@ pub enum Answer {
     Value(i64),
 }
 
+impl Answer {
+    /// What the result of a denied call says. ERRNO with 0 of the call with number 0 looks like SIGSYS and is taken for that.
+    #[must_use]
+    pub fn of(nr: i64, result: i64) -> Self {
+        match result {
+            result if result >= 0 && result == nr => Self::Signal,
+            // MAX_ERRNO of linux/err.h, to which the kernel caps a filter's errno.
+            result @ -4095..=-1 => u16::try_from(-result).map_or(Self::Value(result), Self::Errno),
+            result => Self::Value(result),
+        }
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Errno(number) => match errno::name(*number) {
+                Some(name) => f.write_str(name),
+                None => write!(f, "errno {number}"),
+            },
+            Self::Signal => f.write_str("SIGSYS"),
+            Self::Value(value) => write!(f, "result {value}"),
+        }
+    }
+}
+
 impl Denial {
-    /// What the result says. ERRNO with 0 of the call with number 0 looks like SIGSYS and is taken for that.
+    /// What the result says.
     #[must_use]
     pub fn answer(&self) -> Answer {
-        match self.result {
-            result if result >= 0 && result == self.nr => Answer::Signal,
-            // MAX_ERRNO of linux/err.h, to which the kernel caps a filter's errno.
-            result @ -4095..=-1 => {
-                u16::try_from(-result).map_or(Answer::Value(result), Answer::Errno)
-            }
-            result => Answer::Value(result),
-        }
+        Answer::of(self.nr, self.result)
     }
 }
 
@@ -74,29 +94,24 @@ mod tests {
     #[test]
     fn results_are_told_apart() {
         let cases = [
-            (102, -1, Answer::Errno(1)),
-            (102, -38, Answer::Errno(38)),
+            (102, -1, Answer::Errno(1), "EPERM"),
+            (102, -38, Answer::Errno(38), "ENOSYS"),
+            (102, -4095, Answer::Errno(4095), "errno 4095"),
             // The number -1 denied with EPERM.
-            (-1, -1, Answer::Errno(1)),
-            (102, 102, Answer::Signal),
-            (0, 0, Answer::Signal),
-            (102, 0, Answer::Value(0)),
-            (102, 7, Answer::Value(7)),
-            (102, -4096, Answer::Value(-4096)),
+            (-1, -1, Answer::Errno(1), "EPERM"),
+            (102, 102, Answer::Signal, "SIGSYS"),
+            (0, 0, Answer::Signal, "SIGSYS"),
+            (102, 0, Answer::Value(0), "result 0"),
+            (102, 7, Answer::Value(7), "result 7"),
+            (102, -4096, Answer::Value(-4096), "result -4096"),
         ];
-        for (nr, result, expect) in cases {
-            let denial = Denial {
-                arch: Arch::X86_64,
-                phase: Phase::App,
-                nr,
-                name: None,
-                result,
-                count: 1,
-                processes: Vec::new(),
-                others: 1,
-                samples: Vec::new(),
-            };
-            assert_eq!(denial.answer(), expect, "{nr} = {result}");
+        for (nr, result, expect, shown) in cases {
+            let answer = Answer::of(nr, result);
+            assert_eq!(
+                (answer, answer.to_string().as_str()),
+                (expect, shown),
+                "{nr} = {result}"
+            );
         }
     }
 }

@@ -2,8 +2,7 @@
 
 use seccast_model::{
     Observation, Profile,
-    denial::{Denial, Denier},
-    errno,
+    denial::{Answer, Denial, Denier},
     junit::{Case, Outcome, suite},
     observation::Target,
     profile::Action,
@@ -139,12 +138,8 @@ fn describe(finding: &Finding) -> String {
     );
     let _ = match finding.how {
         How::Denied { result, count, .. } => {
-            write!(
-                line,
-                ": {} {}",
-                times(count),
-                result_name(finding.nr, result)
-            )
+            let answer = Answer::of(finding.nr, result);
+            write!(line, ": {} {answer}", times(count))
         }
         How::WouldBe(action) => write!(line, ": happened, the profile would {}", verb(action)),
     };
@@ -183,27 +178,11 @@ fn times(count: u64) -> String {
     }
 }
 
-/// What a denied call came to.
-fn result_name(nr: i64, result: i64) -> String {
-    if result == nr {
-        return "SIGSYS".to_owned();
-    }
-    match u16::try_from(-result) {
-        Ok(number @ 1..=4095) => {
-            errno::name(number).map_or_else(|| format!("errno {number}"), str::to_owned)
-        }
-        _ => format!("result {result}"),
-    }
-}
-
 fn verb(action: Action) -> String {
     match action {
         Action::KillProcess | Action::KillThread => "kill".to_owned(),
         Action::Trap => "send SIGSYS".to_owned(),
-        Action::Errno(_) => format!(
-            "answer {}",
-            result_name(-1, -i64::from(action.errno().unwrap_or(0)))
-        ),
+        Action::Errno(errno) => format!("answer {}", Answer::Errno(errno)),
         Action::Trace(_) => "ask a tracer".to_owned(),
         Action::Notify => "ask the listener".to_owned(),
         Action::Log => "deny it outside of complain mode".to_owned(),
@@ -328,4 +307,17 @@ fn finding(finding: &Finding) -> Value {
         object.extend(how);
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_profile_would_do_is_told_by_its_errno() {
+        assert_eq!(verb(Action::Errno(1)), "answer EPERM");
+        assert_eq!(verb(Action::Errno(38)), "answer ENOSYS");
+        assert_eq!(verb(Action::Errno(0)), "answer errno 0");
+        assert_eq!(verb(Action::Trap), "send SIGSYS");
+    }
 }
