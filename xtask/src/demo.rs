@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use seccast_model::defaults::{DOCKER_CAPABILITIES, Engine, resolve};
 use seccast_model::observation::Phase;
 use seccast_model::profile::Profile;
-use seccast_model::{Arch, Observation, Policy, defaults, generate, syscall};
+use seccast_model::{Arch, Observation, Policy, generate, syscall};
 use seccast_rig::cgroup::Scope;
 use seccast_rig::{Bundle, Container, Runtime, Witness, rootfs};
 
@@ -155,7 +156,8 @@ impl Facts {
             "the profile on disk is not what the observation gives: {}",
             redis.profile().display()
         );
-        let default = defaults::docker(observation.machine.arch, defaults::DOCKER_CAPABILITIES)
+        let arch = observation.machine.arch;
+        let default = resolve(Engine::Docker, arch, DOCKER_CAPABILITIES)
             .context("failed to resolve docker's default")?;
         made.report.compare(&default);
         let comparison = made

@@ -239,17 +239,6 @@ pub fn allowed(profile: &Profile, arch: Arch) -> (BTreeSet<String>, BTreeSet<Str
     (allowed, conditional)
 }
 
-/// docker's default: see [`resolve`].
-///
-/// # Errors
-/// Only when the program was built with a broken file.
-pub fn docker<'a>(
-    arch: Arch,
-    capabilities: impl IntoIterator<Item = &'a str>,
-) -> Result<ResolvedDefault, ParseError> {
-    resolve(Engine::Docker, arch, capabilities)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -393,7 +382,7 @@ mod tests {
 
     #[test]
     fn arm_has_its_private_calls_on_an_arm64_engine() {
-        let default = docker(Arch::Arm, DOCKER_CAPABILITIES).unwrap();
+        let default = own(Engine::Docker, Arch::Arm);
         let private = [
             "breakpoint",
             "cacheflush",
@@ -410,7 +399,7 @@ mod tests {
 
     #[test]
     fn three_names_have_conditions() {
-        let default = docker(Arch::X86_64, DOCKER_CAPABILITIES).unwrap();
+        let default = own(Engine::Docker, Arch::X86_64);
         assert_eq!(default.allowed.len(), 306);
         assert_eq!(
             default
@@ -427,7 +416,7 @@ mod tests {
     /// Asked of Debian 12's libseccomp, which has the names of 2.5.5; `riscv_hwprobe` is the ninth, which x86_64 does not have.
     #[test]
     fn names_that_debian_12_ignores() {
-        let default = docker(Arch::X86_64, DOCKER_CAPABILITIES).unwrap();
+        let default = own(Engine::Docker, Arch::X86_64);
         let newer = |name: &&String| {
             let since = syscall::info(name).and_then(|info| info.since_libseccomp);
             !matches!(since, Some("2.5.4" | "2.5.5"))
@@ -450,7 +439,7 @@ mod tests {
 
     #[test]
     fn the_label_says_with_what() {
-        let default = docker(Arch::X86_64, DOCKER_CAPABILITIES).unwrap();
+        let default = own(Engine::Docker, Arch::X86_64);
         assert_eq!(
             default.label(),
             "docker (moby/profiles seccomp v0.2.3) with 14 capabilities on x86_64"
@@ -461,7 +450,7 @@ mod tests {
     fn every_runtime_base_is_within_it() {
         use crate::base::{Situation, groups};
         use crate::policy::Runtime;
-        let default = docker(Arch::X86_64, []).unwrap();
+        let default = resolve(Engine::Docker, Arch::X86_64, []).unwrap();
         let all = Situation {
             no_new_privs: false,
             start_container_hooks: true,

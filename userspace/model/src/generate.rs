@@ -990,8 +990,9 @@ pub(crate) mod tests {
     #[test]
     fn compared_with_an_engines_default() {
         let mut generated = generate(&[app(1, &["read", "bpf", "from_linux_9"])], &bare()).unwrap();
-        let docker =
-            crate::defaults::docker(Arch::X86_64, crate::defaults::DOCKER_CAPABILITIES).unwrap();
+        let engine = crate::defaults::Engine::Docker;
+        let own = engine.capabilities().iter().copied();
+        let docker = crate::defaults::resolve(engine, Arch::X86_64, own).unwrap();
         generated.report.compare(&docker);
         let comparison = generated.report.comparison.unwrap();
         assert_eq!(

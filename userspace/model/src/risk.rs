@@ -184,7 +184,12 @@ mod tests {
     #[test]
     fn what_docker_denies_is_in_the_table_or_known_to_be_harmless() {
         let risks = Risks::load().unwrap();
-        let default = defaults::docker(Arch::X86_64, defaults::DOCKER_CAPABILITIES).unwrap();
+        let default = defaults::resolve(
+            defaults::Engine::Docker,
+            Arch::X86_64,
+            defaults::DOCKER_CAPABILITIES,
+        )
+        .unwrap();
         let harmless: Vec<&str> = syscall::table(Arch::X86_64)
             .iter()
             .map(|call| call.name)

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
+use seccast_model::defaults::{DOCKER_CAPABILITIES, Engine, resolve};
 use seccast_model::report::Summary;
-use seccast_model::{Observation, Policy, defaults, generate};
+use seccast_model::{Observation, Policy, generate};
 use serde::Deserialize;
 
 use super::Made;
@@ -89,7 +90,7 @@ pub(super) fn render(dir: &Path) -> Result<Vec<Made>> {
         let mut generated = generate(&observations, &Policy::default())
             .with_context(|| format!("nothing can be generated for {name}"))?;
         let first = observations.first().context("no observation")?;
-        let default = defaults::docker(first.machine.arch, defaults::DOCKER_CAPABILITIES)?;
+        let default = resolve(Engine::Docker, first.machine.arch, DOCKER_CAPABILITIES)?;
         generated.report.compare(&default);
         ensure!(
             generated.report.is_complete(),
