@@ -142,10 +142,13 @@ impl Program<'_> {
                     numbers.set(*value, *value, yes);
                 }
                 let start = self.code.switch(&numbers.pieces()).unwrap_or(no);
-                let start = self.code.load(lower_word(*index), start);
+                let lower = self.code.load(lower_word(*index), start);
                 match upper {
-                    Some(upper) => self.upper(*index, Test::Equal, *upper, start, no),
-                    None => start,
+                    Some(upper) => {
+                        let start = self.code.branch(Test::Equal, *upper, lower, no);
+                        self.code.load(upper_word(*index), start)
+                    }
+                    None => lower,
                 }
             }
         }
@@ -158,70 +161,40 @@ impl Program<'_> {
             value,
             value_two,
         } = condition;
-        match (op, width) {
-            (Op::Ne, _) => {
-                let equal = Condition {
-                    op: Op::Eq,
-                    ..condition
-                };
-                self.condition(equal, width, no, yes)
-            }
-            (Op::Lt, _) => {
-                let at_least = Condition {
-                    op: Op::Ge,
-                    ..condition
-                };
-                self.condition(at_least, width, no, yes)
-            }
-            (Op::Le, _) => {
-                let greater = Condition {
-                    op: Op::Gt,
-                    ..condition
-                };
-                self.condition(greater, width, no, yes)
-            }
-            (Op::MaskedEq, _) => {
-                let lower = match low(value) {
-                    0 => yes,
-                    mask => self.masked(lower_word(index), mask, low(value_two), yes, no),
-                };
-                match high(value) {
-                    0 => lower,
-                    mask => self.masked(upper_word(index), mask, high(value_two), lower, no),
-                }
-            }
-            (Op::Eq, _) => {
-                let lower = self.lower(index, Test::Equal, low(value), yes, no);
-                match width {
-                    Width::Bits32 => lower,
-                    Width::Bits64 => self.upper(index, Test::Equal, high(value), lower, no),
-                }
-            }
-            (Op::Ge | Op::Gt, _) => {
-                let test = if op == Op::Ge {
-                    Test::AtLeast
-                } else {
-                    Test::Greater
-                };
-                let lower = self.lower(index, test, low(value), yes, no);
-                match width {
-                    Width::Bits32 => lower,
-                    Width::Bits64 => {
-                        let equal = self.code.branch(Test::Equal, high(value), lower, no);
-                        self.upper(index, Test::Greater, high(value), yes, equal)
-                    }
-                }
-            }
+        let opposite = match op {
+            Op::Ne => Some(Op::Eq),
+            Op::Lt => Some(Op::Ge),
+            Op::Le => Some(Op::Gt),
+            _ => None,
+        };
+        if let Some(op) = opposite {
+            return self.condition(Condition { op, ..condition }, width, no, yes);
         }
-    }
-
-    fn lower(&mut self, index: u8, test: Test, k: u32, yes: Label, no: Label) -> Label {
-        let start = self.code.branch(test, k, yes, no);
-        self.code.load(lower_word(index), start)
-    }
-
-    fn upper(&mut self, index: u8, test: Test, k: u32, yes: Label, no: Label) -> Label {
-        let start = self.code.branch(test, k, yes, no);
+        if op == Op::MaskedEq {
+            let lower = match low(value) {
+                0 => yes,
+                mask => self.masked(lower_word(index), mask, low(value_two), yes, no),
+            };
+            return match high(value) {
+                0 => lower,
+                mask => self.masked(upper_word(index), mask, high(value_two), lower, no),
+            };
+        }
+        let test = match op {
+            Op::Ge => Test::AtLeast,
+            Op::Gt => Test::Greater,
+            _ => Test::Equal,
+        };
+        let start = self.code.branch(test, low(value), yes, no);
+        let lower = self.code.load(lower_word(index), start);
+        if width == Width::Bits32 {
+            return lower;
+        }
+        let equal = self.code.branch(Test::Equal, high(value), lower, no);
+        let start = match test {
+            Test::Equal => equal,
+            _ => self.code.branch(Test::Greater, high(value), yes, equal),
+        };
         self.code.load(upper_word(index), start)
     }
 
