@@ -165,16 +165,8 @@ impl Recorder {
             let phase = self.phase(recording, slot, key.abi_phase & 0xffff, undecided);
             let nr = key.nr.cast_signed();
             let first = self.counted(recording, &counted);
-            match named(arch, nr) {
-                Some(name) => add(&mut observation.calls, arch, phase, name, first),
-                None => observation.unknown.push(UnknownNr {
-                    arch,
-                    phase,
-                    nr,
-                    count: Some(counted.count),
-                    first,
-                }),
-            }
+            let count = Some(counted.count);
+            add(observation, calls, (arch, phase, nr), count, first);
         }
         self.observe_denied(recording, slot, undecided, observation);
         observation
@@ -198,16 +190,7 @@ impl Recorder {
                 let first = first(row, nr)
                     .map(|first| self.sighting(recording, first))
                     .unwrap_or_default();
-                match syscall::name(arch, nr) {
-                    Some(name) => add(&mut observation.calls, arch, phase, name, first),
-                    None => observation.unknown.push(UnknownNr {
-                        arch,
-                        phase,
-                        nr: i64::from(nr),
-                        count: None,
-                        first,
-                    }),
-                }
+                add(observation, calls, (arch, phase, nr.into()), None, first);
             }
         }
     }
@@ -232,18 +215,10 @@ impl Recorder {
             }
             known.count = count;
         }
-        for ((arch, phase, nr), counted) in denied {
+        for (call, counted) in denied {
             let first = self.counted(recording, &counted);
-            match named(arch, nr) {
-                Some(name) => add(&mut observation.denied, arch, phase, name, first),
-                None => observation.unknown.push(UnknownNr {
-                    arch,
-                    phase,
-                    nr,
-                    count: Some(counted.count),
-                    first,
-                }),
-            }
+            let count = Some(counted.count);
+            add(observation, |seen| &mut seen.denied, call, count, first);
         }
     }
 
@@ -375,15 +350,31 @@ pub(super) fn is_explanation(machine: Arch, stat: Stat) -> bool {
     }
 }
 
-/// Adds a call, or the earlier sighting of one that is there.
+type Calls = BTreeMap<(Arch, Phase), BTreeMap<String, Sighting>>;
+
+fn calls(observation: &mut Observation) -> &mut Calls {
+    &mut observation.calls
+}
+
+/// Adds a call `to` those of its kind, or the earlier sighting of one that is there; a number without a name to the unknown.
 fn add(
-    to: &mut BTreeMap<(Arch, Phase), BTreeMap<String, Sighting>>,
-    arch: Arch,
-    phase: Phase,
-    name: &str,
+    observation: &mut Observation,
+    to: impl FnOnce(&mut Observation) -> &mut Calls,
+    (arch, phase, nr): (Arch, Phase, i64),
+    count: Option<u64>,
     first: Sighting,
 ) {
-    let calls = to.entry((arch, phase)).or_default();
+    let Some(name) = named(arch, nr) else {
+        observation.unknown.push(UnknownNr {
+            arch,
+            phase,
+            nr,
+            count,
+            first,
+        });
+        return;
+    };
+    let calls = to(observation).entry((arch, phase)).or_default();
     match calls.get_mut(name) {
         Some(seen) if earlier(&first, seen) => *seen = first,
         Some(_) => {}
