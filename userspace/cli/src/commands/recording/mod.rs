@@ -2,7 +2,7 @@
 
 mod compose;
 mod engine;
-mod run;
+mod follow;
 mod target;
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
 };
 use anyhow::Context as _;
 use engine::Engine;
-use run::Run;
+use follow::Follow;
 use seccast_model::{Observation, Profile, audit_profile, denial::Denial};
 use seccast_recorder::{Recorder, engine::command::Start};
 use signal_hook::{
@@ -111,13 +111,13 @@ pub fn record(plan: Plan, start: Option<Start>, sink: &mut dyn Sink) -> anyhow::
         .context("cannot watch signals")?;
     let with_command = !plan.target.command.is_empty();
     if plan.backend == Some(BackendArg::Ptrace) {
-        return run::traced::record(plan, sink, signals, began, None);
+        return follow::traced::record(plan, sink, signals, began, None);
     }
     let by_ptrace_else = plan.backend.is_none() && with_command;
     let waits = plan.target.wait.is_some() || plan.all.is_some() || start.is_some();
     let mut recorder = match Recorder::start(if waits { SLOTS_WAITING } else { SLOTS }) {
         Err(error) if by_ptrace_else => {
-            return run::traced::record(plan, sink, signals, began, Some(error.into()));
+            return follow::traced::record(plan, sink, signals, began, Some(error.into()));
         }
         recorder => recorder?,
     };
@@ -129,7 +129,7 @@ pub fn record(plan: Plan, start: Option<Start>, sink: &mut dyn Sink) -> anyhow::
     let mut watched = match Watched::arm(&plan, engine, &mut recorder) {
         Err(error) if by_ptrace_else => {
             drop(recorder);
-            return run::traced::record(plan, sink, signals, began, Some(error));
+            return follow::traced::record(plan, sink, signals, began, Some(error));
         }
         watched => watched?,
     };
@@ -141,8 +141,8 @@ pub fn record(plan: Plan, start: Option<Start>, sink: &mut dyn Sink) -> anyhow::
     ));
     watched.start(&plan)?;
 
-    let mut run = Run::new(plan, sink, signals, watched);
-    after_start(with_command, run.go(&mut recorder))
+    let mut following = Follow::new(plan, sink, signals, watched);
+    after_start(with_command, following.go(&mut recorder))
 }
 
 /// The code of a failure before CMD was started: with CMD every such failure of ours has a code of its own.

@@ -57,8 +57,8 @@ struct Active {
     ended: Option<Instant>,
 }
 
-/// The loop.
-pub(super) struct Run<'a> {
+/// Recordings under way, with what ends them.
+pub(super) struct Follow<'a> {
     plan: Plan,
     sink: &'a mut dyn Sink,
     until: Vec<Until>,
@@ -90,7 +90,7 @@ enum Pass {
     End,
 }
 
-impl<'a> Run<'a> {
+impl<'a> Follow<'a> {
     pub(super) fn new(
         plan: Plan,
         sink: &'a mut dyn Sink,
@@ -101,7 +101,7 @@ impl<'a> Run<'a> {
         let live = !plan.quiet && target.command.is_empty() && stderr().is_terminal();
         let until = target.until.iter().copied();
         let until = until.chain(target.for_.map(Until::After)).collect();
-        let mut run = Self {
+        let mut following = Self {
             plan,
             sink,
             until,
@@ -121,9 +121,9 @@ impl<'a> Run<'a> {
             look: Instant::now(),
         };
         if let Some(recording) = watched.recording {
-            run.begin(recording, None);
+            following.begin(recording, None);
         }
-        run
+        following
     }
 
     /// From the first event to the exit code. A failure leaves nothing running that was started here.

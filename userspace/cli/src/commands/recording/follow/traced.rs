@@ -4,7 +4,7 @@ use super::super::{
     Ended, Plan, Sink, after_start,
     target::{not_run, one_line, warn_of_root},
 };
-use super::{Commanded, Pass, Run, TICK, Watched, by_terminal, stop_in_time, warn_of_left};
+use super::{Commanded, Follow, Pass, TICK, Watched, by_terminal, stop_in_time, warn_of_left};
 use crate::{
     exit::{Exit, Failed},
     output,
@@ -70,8 +70,8 @@ pub(in super::super) fn record(
         TraceError::Command(error) => not_run(error),
         error => error.into(),
     })?;
-    let mut run = Run::new(plan, sink, signals, Watched::default());
-    after_start(true, run.go_traced(tracer))
+    let mut following = Follow::new(plan, sink, signals, Watched::default());
+    after_start(true, following.go_traced(tracer))
 }
 
 /// The calls of a client are not the container's.
@@ -95,7 +95,7 @@ fn refused(engine: &str, why: Option<&anyhow::Error>) -> anyhow::Error {
     })
 }
 
-impl Run<'_> {
+impl Follow<'_> {
     fn go_traced(&mut self, mut tracer: Tracer) -> anyhow::Result<Exit> {
         loop {
             for item in tracer.poll(TICK)? {
