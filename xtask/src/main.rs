@@ -8,6 +8,7 @@ mod demo;
 mod dist;
 mod fuzz;
 mod guest;
+mod image;
 mod places;
 mod process;
 mod profiles;
@@ -41,6 +42,8 @@ enum Verb {
     Demo(demo::Args),
     /// Build one static binary with the eBPF object inside.
     Dist,
+    /// Pack that binary as a container image: an archive that any node can load, no registry.
+    Image,
     /// Set up, build and run every test.
     Test(test::Args),
     /// Boot Debian 12's kernel with nothing but cgroup2: record exactly, enforce redis.
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
         Verb::Setup(args) => setup::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Dist => dist::run(),
+        Verb::Image => image::run(),
         Verb::Test(args) => test::run(&args),
         Verb::Vm(args) => vm::run(&args),
         Verb::Guest => guest::run(),

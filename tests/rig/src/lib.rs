@@ -15,6 +15,7 @@ pub mod cgroup;
 pub mod container;
 pub mod engine;
 pub mod load;
+pub mod oci;
 pub mod process;
 pub mod rootfs;
 mod serial;

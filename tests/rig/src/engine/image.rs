@@ -1,7 +1,7 @@
 //! Images from root file systems: one layer, in the format of `docker save`, which all engines load.
 
 use crate::bundle::Bundle;
-use crate::process;
+use crate::{oci, process};
 use anyhow::{Context as _, Result};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -39,15 +39,9 @@ pub(super) fn archive(bundle: &Bundle, name: &str, dir: &Path) -> Result<NamedTe
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    // Go's names of architectures.
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
     let (uid, gid) = bundle.user;
     let config = json!({
-        "architecture": architecture,
+        "architecture": oci::architecture(),
         "os": "linux",
         "config": { "User": format!("{uid}:{gid}") },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{digest}")] },
