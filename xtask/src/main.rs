@@ -3,6 +3,7 @@
 mod bench;
 mod bpf;
 mod ci;
+mod cluster;
 mod codegen;
 mod demo;
 mod dist;
@@ -51,6 +52,8 @@ enum Verb {
     /// What runs inside that machine.
     #[command(hide = true)]
     Guest,
+    /// A real Kubernetes on this machine, without a registry.
+    Cluster(cluster::Args),
     /// Measure what seccast costs on this machine.
     Bench(bench::Args),
     /// Record the servers of `profiles/apps` under load, and write their profiles.
@@ -96,6 +99,7 @@ fn main() -> ExitCode {
         Verb::Test(args) => test::run(&args),
         Verb::Vm(args) => vm::run(&args),
         Verb::Guest => guest::run(),
+        Verb::Cluster(args) => cluster::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Profiles(args) => profiles::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),

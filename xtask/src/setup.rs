@@ -17,6 +17,9 @@ pub(crate) struct Args {
     /// Also what `cargo xtask vm` needs: an emulator, file system tools.
     #[arg(long)]
     vm: bool,
+    /// Also what `cargo xtask cluster` needs: a Go compiler, openssl, tools for networks.
+    #[arg(long)]
+    cluster: bool,
 }
 
 /// How one sees that a need is met, whoever met it.
@@ -81,11 +84,23 @@ const VM: &[Need] = &[
     need("e2fsprogs", Command("mkfs.ext4"), "makes the disk of the machine"),
 ];
 
+#[rustfmt::skip]
+const CLUSTER: &[Need] = &[
+    need("openssl", Command("openssl"), "makes the keys of the cluster"),
+    need("iproute2", Command("ip"), "makes the networks of the nodes"),
+];
+
+/// Of any age: an older one downloads the release that Kubernetes wants.
+const GO: &[Need] = &[need("golang-go", Command("go"), "builds Kubernetes")];
+
 pub(crate) fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
     let mut done = tools()?;
     if args.vm {
         done |= vm()?;
+    }
+    if args.cluster {
+        done |= cluster(true)?;
     }
     if done {
         eprintln!("setup: done in {:.1} s", start.elapsed().as_secs_f64());
@@ -112,6 +127,15 @@ pub(crate) fn tools() -> Result<bool> {
 /// What `cargo xtask vm` needs beyond that.
 pub(crate) fn vm() -> Result<bool> {
     install(missing(VM)?)
+}
+
+/// What `cargo xtask cluster` needs beyond that.
+pub(crate) fn cluster(with_compiler: bool) -> Result<bool> {
+    let mut wanted = missing(CLUSTER)?;
+    if with_compiler && crate::cluster::find_go().is_none() {
+        wanted.extend(GO);
+    }
+    install(wanted)
 }
 
 fn is_debian() -> bool {

@@ -168,7 +168,8 @@ pub fn id(dir: &Path) -> Result<u64> {
         .ino())
 }
 
-pub(crate) fn remove_tree(dir: &Path) -> bool {
+/// Removes a cgroup and all below it, as far as they are empty; true when it is gone.
+pub fn remove_tree(dir: &Path) -> bool {
     let Ok(entries) = fs::read_dir(dir) else {
         return true;
     };

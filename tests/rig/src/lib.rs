@@ -12,6 +12,7 @@
 pub mod bundle;
 mod busy;
 pub mod cgroup;
+pub mod cluster;
 pub mod container;
 pub mod engine;
 pub mod load;

@@ -1,0 +1,363 @@
+//! `cargo xtask cluster`: a real Kubernetes on this machine, of one or two nodes, without a registry of images.
+//!
+//! ```text
+//! programs   built from Go modules, once, into the cache
+//! node       a network and a mount namespace, containerd, kube-proxy, kubelet
+//! control    etcd, API server, controllers, scheduler, names: in the first node's namespaces
+//! remains    ends and removes everything, also what a crash has left
+//! ```
+//!
+//! Every process, containers included, lies below one control group: one write to its `cgroup.kill` ends the cluster, and
+//! with the last process its namespaces, mounts and links are gone.
+
+mod control;
+mod go;
+mod node;
+mod programs;
+mod remains;
+
+use std::fs::{self, File, TryLockError};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use seccast_rig::cluster::Cluster;
+use seccast_rig::oci::Image;
+use seccast_rig::{process as child, rootfs};
+
+use crate::process::{self, Run, check_interrupted};
+use crate::{dist, image, places, setup};
+
+pub(crate) use go::find as find_go;
+
+/// How long a cluster may take to be up on a busy machine.
+const UP: Duration = Duration::from_secs(180);
+
+/// In the cache: whoever has it locked has the one cluster of this machine.
+const LOCK: &str = "cluster.lock";
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(clap::Subcommand)]
+enum Verb {
+    /// Start it; the first time its programs are built, which takes 10 to 20 minutes.
+    Up(Up),
+    /// End it and remove everything but its logs.
+    Down(Down),
+    /// Load images from archives onto every node; without one, seccast's as `cargo xtask image` makes it.
+    LoadImage {
+        /// Archives, OCI layouts or what `docker save` writes.
+        archives: Vec<PathBuf>,
+    },
+    /// Run a command, else a shell, on a node, with kubectl, ctr and KUBECONFIG at hand.
+    Shell(Shell),
+}
+
+#[derive(clap::Args, Clone)]
+pub(crate) struct Up {
+    /// How many nodes; the first has the control plane and runs Pods too.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub(crate) nodes: u8,
+    /// How many seconds to wait for another cluster of this machine to be taken down.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub(crate) wait: u64,
+    /// What root is started with: the programs, and archives of images for every node.
+    #[arg(long, hide = true, requires = "images")]
+    programs: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    images: Vec<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct Down {
+    /// Also when it is another checkout's.
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(clap::Args)]
+struct Shell {
+    /// The number of the node.
+    #[arg(long, default_value_t = 1)]
+    node: usize,
+    /// The command and its arguments.
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    process::want_root("running a cluster")?;
+    match &args.verb {
+        Verb::Up(up) if up.programs.is_some() => start(up),
+        _ if !process::is_root() && !matches!(args.verb, Verb::Up(_)) => again_as_root(),
+        Verb::Up(up) => {
+            let prepared = prepare(up)?;
+            if process::is_root() {
+                start(&prepared)
+            } else {
+                prepared.as_root()
+            }
+        }
+        Verb::Down(down) => self::down(down.force),
+        Verb::LoadImage { archives } => load_images(archives),
+        Verb::Shell(shell) => self::shell(shell),
+    }
+}
+
+impl Up {
+    fn as_root(&self) -> Result<()> {
+        let xtask = std::env::current_exe().context("failed to find this program's own file")?;
+        let mut run = Run::new(xtask)
+            .args(["cluster", "up", "--nodes"])
+            .arg(self.nodes.to_string())
+            .arg(format!("--wait={}", self.wait));
+        for archive in &self.images {
+            run = run.arg("--images").arg(archive);
+        }
+        if let Some(programs) = &self.programs {
+            run = run.arg("--programs").arg(programs);
+        }
+        run.env("SECCAST_CACHE", places::cache()?)
+            .limit(UP + Duration::from_secs(self.wait))
+            .rooted()
+            .run()
+    }
+}
+
+/// The same command line with root's rights and our cache.
+fn again_as_root() -> Result<()> {
+    let xtask = std::env::current_exe().context("failed to find this program's own file")?;
+    let mut cache = std::ffi::OsString::from("SECCAST_CACHE=");
+    cache.push(places::cache()?);
+    let mut sudo = Command::new("sudo");
+    sudo.args(["-n", "env"]).arg(cache);
+    sudo.arg(format!(
+        "CARGO_MANIFEST_DIR={}/xtask",
+        places::root().display()
+    ));
+    Err(sudo.arg(xtask).args(std::env::args_os().skip(1)).exec()).context("failed to start sudo")
+}
+
+/// What a user does: builds the programs and packs the images.
+pub(crate) fn prepare(up: &Up) -> Result<Up> {
+    setup::tools()?;
+    setup::cluster(programs::missing()?)?;
+    let programs = programs::ready()?;
+    let sleep = ["/bin/sleep", "2147483647"];
+    let (busybox, redis) = (rootfs::busybox()?, rootfs::redis()?);
+    node::nft()?;
+    let mut images = Vec::new();
+    for (name, tree, command) in [
+        ("pause", &busybox, &sleep[..]),
+        ("busybox", &busybox, &sleep),
+        ("redis", &redis, &["/usr/bin/redis-server"]),
+    ] {
+        images.push(pack(name, tree, command)?);
+    }
+    let seccast = image::path()?;
+    if seccast.is_file() {
+        images.push(seccast);
+    }
+    Ok(Up {
+        programs: Some(programs),
+        images,
+        ..up.clone()
+    })
+}
+
+/// An archive of a tree of the cache as `localhost/NAME:1`, made once for each tree.
+fn pack(name: &str, tree: &Path, command: &[&str]) -> Result<PathBuf> {
+    let of = tree.file_name().unwrap_or_default().to_string_lossy();
+    let archive = places::cache()?.join(format!("images/{name}-of-{of}.tar"));
+    if !archive.is_file() {
+        Image::new(format!("localhost/{name}:1"), tree)
+            .command(command)
+            .write(&archive)?;
+    }
+    Ok(archive)
+}
+
+/// What root does. Whatever fails, nothing is left but logs.
+pub(crate) fn start(up: &Up) -> Result<()> {
+    let programs = up.programs.clone().context("no programs are named")?;
+    let started = Instant::now();
+    let lock = lock(Duration::from_secs(up.wait))?;
+    remains::remove()?;
+    let mut cluster = Cluster::new(programs, places::root())?;
+    fs::create_dir_all(&cluster.dir)
+        .with_context(|| format!("failed to make {}", cluster.dir.display()))?;
+    let made = bring_up(&mut cluster, up, &lock);
+    drop(lock);
+    if let Err(error) = made {
+        let logs = cluster.dir.join("logs");
+        let cleaned = remains::end().and_then(|()| remains::remove());
+        return Err(match cleaned {
+            Ok(()) => error,
+            Err(also) => error.context(format!("cleaning up failed as well: {also:#}")),
+        })
+        .with_context(|| {
+            format!(
+                "no cluster; the logs of its programs are in {}",
+                logs.display()
+            )
+        });
+    }
+    println!(
+        "cluster: Kubernetes {} with {} {} is up after {:.1} s; `cargo xtask cluster shell` leads into it",
+        programs::KUBERNETES,
+        up.nodes,
+        if up.nodes == 1 { "node" } else { "nodes" },
+        started.elapsed().as_secs_f64(),
+    );
+    Ok(())
+}
+
+fn bring_up(cluster: &mut Cluster, up: &Up, lock: &File) -> Result<()> {
+    remains::make_folders(&cluster.dir)?;
+    for number in 1..=up.nodes {
+        // Whoever has the lock has a cluster: the first node's process holds it for as long as the cluster lives.
+        let flags = if number == 1 {
+            FdFlags::empty()
+        } else {
+            FdFlags::CLOEXEC
+        };
+        fcntl_setfd(lock, flags).context("failed to hand the lock over")?;
+        cluster.nodes.push(node::hold(cluster, number)?);
+    }
+    fcntl_setfd(lock, FdFlags::CLOEXEC).context("failed to keep the lock")?;
+    cluster.save()?;
+    node::write_nft(cluster)?;
+    let nodes = node::Setup::all(cluster);
+    for node in &nodes {
+        node.disk_and_network()?;
+    }
+    control::credentials(cluster)?;
+    control::start_api(cluster)?;
+    for node in &nodes {
+        node.start_containerd()?;
+    }
+    for node in &nodes {
+        node.wait_for_containerd()?;
+        for archive in &up.images {
+            load(cluster, node.node, archive)?;
+        }
+    }
+    control::wait_for_api(cluster)?;
+    control::start_controllers(cluster)?;
+    for node in &nodes {
+        node.start_kubelet()?;
+    }
+    control::wait_for_nodes(cluster)
+}
+
+/// The right to have a cluster on this machine.
+fn lock(patience: Duration) -> Result<File> {
+    let cache = places::cache()?;
+    fs::create_dir_all(&cache).with_context(|| format!("failed to make {}", cache.display()))?;
+    let file = cache.join(LOCK);
+    let lock = File::create(&file).with_context(|| format!("failed to open {}", file.display()))?;
+    let start = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("failed to lock {}", file.display()));
+            }
+            Err(TryLockError::WouldBlock) if start.elapsed() >= patience => {
+                let whose = Cluster::running()
+                    .map(|cluster| format!(", of the checkout {}", cluster.checkout.display()));
+                bail!(
+                    "a cluster is up on this machine{}: `cargo xtask cluster down` there ends it",
+                    whose.unwrap_or_default()
+                );
+            }
+            Err(TryLockError::WouldBlock) => check_interrupted()?,
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Ends the cluster. Needs no other program: it works also while this one is being ended.
+pub(crate) fn down(force: bool) -> Result<()> {
+    if let Ok(cluster) = Cluster::running() {
+        ensure!(
+            force || cluster.checkout == places::root(),
+            "the cluster is that of the checkout {}; --force ends it all the same",
+            cluster.checkout.display()
+        );
+    }
+    // Somebody may be waiting for this one's end; it comes when nothing is left.
+    let held = share_lock();
+    remains::end()?;
+    let _lock = match held {
+        Some(lock) => lock,
+        None => lock(Duration::from_secs(2))?.into(),
+    };
+    remains::remove()
+}
+
+/// The lock that the first node's process holds: to be held beyond its end.
+fn share_lock() -> Option<OwnedFd> {
+    let pid = Cluster::running().ok()?.nodes.first()?.pid;
+    let file = places::cache().ok()?.join(LOCK);
+    let mut fds = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    let fd = fds.find(|fd| fs::read_link(fd.path()).is_ok_and(|of| of == file))?;
+    let number = fd.file_name().to_str()?.parse().ok()?;
+    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+    let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    pidfd_getfd(process, number, PidfdGetfdFlags::empty()).ok()
+}
+
+fn load_images(archives: &[PathBuf]) -> Result<()> {
+    let cluster = Cluster::running()?;
+    let own;
+    let archives = if archives.is_empty() {
+        own = [image::build(&dist::build()?)?];
+        &own[..]
+    } else {
+        archives
+    };
+    for node in &cluster.nodes {
+        for archive in archives {
+            load(&cluster, node, archive)?;
+        }
+    }
+    Ok(())
+}
+
+/// Loads an archive into a node's containerd, where the kubelet looks.
+fn load(cluster: &Cluster, node: &seccast_rig::cluster::Node, archive: &Path) -> Result<()> {
+    let mut ctr = cluster.command(node, "ctr");
+    ctr.args(["--namespace=k8s.io", "images", "import", "--local"]);
+    child::check(ctr.arg(archive), Duration::from_secs(60))
+        .with_context(|| format!("failed to load {} on {}", archive.display(), node.name))
+        .map(drop)
+}
+
+fn shell(shell: &Shell) -> Result<()> {
+    let cluster = Cluster::running()?;
+    let node = shell.node.checked_sub(1);
+    let node = node.and_then(|at| cluster.nodes.get(at)).with_context(|| {
+        format!(
+            "there is no node {}; the cluster has {}",
+            shell.node,
+            cluster.nodes.len()
+        )
+    })?;
+    let login = std::env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned());
+    let (program, args) = match shell.command.split_first() {
+        Some((program, args)) => (program.as_str(), args),
+        None => (login.as_str(), &[][..]),
+    };
+    let mut command = cluster.command(node, program);
+    Err(command.args(args).exec()).context("failed to start a shell")
+}
