@@ -9,6 +9,8 @@ pub enum Exit {
     Done,
     /// Findings: an incomplete recording or profile.
     Findings,
+    /// What was typed cannot be meant, beyond what clap finds.
+    Usage,
     /// Could not: kernel, privileges, runtime, file, nothing recorded.
     CouldNot,
     /// `record -- CMD`: our own failure before CMD ran.
@@ -27,6 +29,7 @@ impl Exit {
         match self {
             Self::Done => 0,
             Self::Findings => 1,
+            Self::Usage => 2,
             Self::CouldNot => 3,
             Self::BeforeCommand => 125,
             Self::NotExecutable => 126,

@@ -1,3 +1,5 @@
 //! Profiles in Kubernetes: manifests, and the API server.
 //!
 //! The only crate that knows kube. It prints nothing.
+
+pub mod pod;

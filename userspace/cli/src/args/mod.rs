@@ -1,5 +1,6 @@
 //! What was typed: one file a verb, no side effects.
 
+pub mod attach;
 pub mod check;
 pub mod completions;
 pub mod convert;
@@ -71,6 +72,8 @@ pub enum Verb {
     Convert(convert::ConvertArgs),
     /// Hold a profile or a recording against the last accepted one, and against a policy
     Check(check::CheckArgs),
+    /// Write a profile into manifests, compose files and Helm values, or into a workload of a cluster
+    Attach(Box<attach::AttachArgs>),
     /// Say what this machine lacks to record
     Doctor(doctor::DoctorArgs),
     /// Write the completions of a shell

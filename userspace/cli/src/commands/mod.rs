@@ -1,5 +1,6 @@
 //! One file a verb.
 
+mod attach;
 mod check;
 mod completions;
 mod convert;
@@ -31,6 +32,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         Verb::Diff(args) => diff::run(&args),
         Verb::Convert(args) => convert::run(&args),
         Verb::Check(args) => check::run(&args),
+        Verb::Attach(args) => attach::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),
