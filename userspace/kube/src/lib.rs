@@ -2,4 +2,7 @@
 //!
 //! The only crate that knows kube. It prints nothing.
 
+pub mod cluster;
 pub mod pod;
+pub mod rollout;
+pub mod workload;
