@@ -9,6 +9,7 @@ use kube::{
     core::{
         Request, Status,
         params::{GetParams, ListParams, Patch, PatchParams},
+        response::StatusCause,
     },
 };
 use seccast_model::near;
@@ -380,6 +381,10 @@ impl Cluster {
                     conflicts,
                 },
             },
+            // The uid of an intent is not that of the object.
+            422 if causes(status).any(|cause| cause.field == "metadata.uid") => {
+                ClusterError::Changed { resource, message }
+            }
             _ => ClusterError::Refused {
                 verb,
                 resource,
@@ -472,8 +477,7 @@ async fn config(access: &Access) -> Result<(Config, String), ClusterError> {
 /// Each field that somebody else has. The server says so in causes:
 /// `{"reason": "FieldManagerConflict", "message": "conflict with \"helm\" using apps/v1", "field": ".spec…"}`.
 fn conflicts(status: &Status) -> Vec<Conflict> {
-    let causes = status.details.iter().flat_map(|details| &details.causes);
-    causes
+    causes(status)
         .filter(|cause| cause.reason == "FieldManagerConflict")
         .map(|cause| Conflict {
             field: cause.field.clone(),
@@ -485,6 +489,11 @@ fn conflicts(status: &Status) -> Vec<Conflict> {
                 .to_owned(),
         })
         .collect()
+}
+
+fn causes(status: &Status) -> impl Iterator<Item = &StatusCause> {
+    let details = status.details.iter();
+    details.flat_map(|details| &details.causes)
 }
 
 /// The last cause: "Connection refused (os error 111)" instead of "client error (Connect)".

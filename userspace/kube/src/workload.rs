@@ -3,7 +3,10 @@
 //! Server-side apply takes away whatever a manager owned and does not name again. So what is applied always has every
 //! profile that seccast attached before, with the change made to it, and nothing else.
 
-use crate::cluster::{Apply, Cluster, ClusterError};
+use crate::{
+    cluster::{Apply, Cluster, ClusterError},
+    pod::Container,
+};
 use seccast_model::near;
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, fmt, str::FromStr};
@@ -212,6 +215,17 @@ pub struct Slot {
     pub name: String,
 }
 
+impl From<&Container> for Slot {
+    /// A template has no ephemeral containers.
+    fn from(container: &Container) -> Self {
+        let init = container.kind.list() == "initContainers";
+        Self {
+            init,
+            name: container.name.clone(),
+        }
+    }
+}
+
 impl Slot {
     fn list(&self) -> &'static str {
         if self.init {
@@ -273,7 +287,7 @@ impl Workload {
         profile.is_object().then_some(profile)
     }
 
-    /// The containers whose seccompProfile `manager` has set.
+    /// The containers whose seccompProfile somebody has set, each with their names, of those `owned_by` says yes to.
     ///
     /// From the managed fields, in the form `k:{"name":"app"}` for members of a list.
     #[must_use]

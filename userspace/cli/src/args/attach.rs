@@ -89,8 +89,11 @@ pub struct AttachArgs {
     /// The kubeconfig; without it that of KUBECONFIG, ~/.kube/config, or the Pod's service account
     #[arg(long, value_name = "FILE", help_heading = "Cluster")]
     pub kubeconfig: Option<PathBuf>,
+    /// Take over fields that somebody else has set
+    #[arg(long, help_heading = "Cluster")]
+    pub force_conflicts: bool,
     /// How long to wait for the rollout; 0s: not at all
-    #[arg(long, value_name = "D", default_value = "5m", value_parser = duration, help_heading = "Cluster")]
+    #[arg(long, value_name = "D", default_value = "2m", value_parser = duration, help_heading = "Cluster")]
     pub timeout: Duration,
 }
 
