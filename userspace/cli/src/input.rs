@@ -144,7 +144,7 @@ impl Reader {
 
 /// Names that no table has: runtimes leave them out without a word (semantics 1.2). Those of architectures without a table
 /// here are in the engines' own profiles, and are not typing errors.
-fn warn_of_unknown(path: &Path, profile: &Profile) {
+pub fn warn_of_unknown(path: &Path, profile: &Profile) {
     let names = profile.rules.iter().flat_map(|rule| &rule.names);
     let mut unknown: BTreeSet<_> = names.filter(|name| syscall::info(name).is_none()).collect();
     if unknown.is_empty() {
@@ -249,7 +249,7 @@ pub fn bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
 }
 
 /// The error of a file that was read, with the place where it is known.
-fn refuse(
+pub fn refuse(
     path: &Path,
     bytes: &[u8],
     field: Option<&str>,

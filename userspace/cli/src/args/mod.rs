@@ -8,6 +8,7 @@ pub mod diff;
 pub mod doctor;
 pub mod generate;
 pub mod input;
+pub mod install;
 pub mod man;
 pub mod merge;
 pub mod precreate;
@@ -74,6 +75,8 @@ pub enum Verb {
     Check(check::CheckArgs),
     /// Write a profile into manifests, compose files and Helm values, or into a workload of a cluster
     Attach(Box<attach::AttachArgs>),
+    /// Put profiles onto this node, where Pods find them
+    Install(Box<install::InstallArgs>),
     /// Say what this machine lacks to record
     Doctor(doctor::DoctorArgs),
     /// Write the completions of a shell

@@ -7,6 +7,7 @@ mod convert;
 mod diff;
 mod doctor;
 mod generate;
+mod install;
 mod man;
 mod merge;
 mod precreate;
@@ -33,6 +34,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         Verb::Convert(args) => convert::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Attach(args) => attach::run(&args),
+        Verb::Install(args) => install::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),
