@@ -238,38 +238,29 @@ pub(crate) mod tests {
     use crate::policy::Runtime;
     use crate::report::Incomplete;
 
+    /// That nothing was seen, on x86_64.
+    pub(crate) fn unseen(id: u8) -> Observation {
+        let machine = Machine {
+            kernel: "6.12.0".to_owned(),
+            arch: Arch::X86_64,
+            libc: None,
+            extra: BTreeMap::new(),
+        };
+        Observation {
+            tool_version: "0.1.0".to_owned(),
+            ..Observation::new(format!("{id:032x}"), Backend::Ebpf, machine)
+        }
+    }
+
     fn empty(id: u8) -> Observation {
         Observation {
-            recording_id: format!("{id:032x}"),
-            tool_version: "0.1.0".to_owned(),
-            backend: Backend::Ebpf,
             target: Target {
                 runtime: Some("runc".to_owned()),
                 ..Target::default()
             },
-            machine: Machine {
-                kernel: "6.12.0".to_owned(),
-                arch: Arch::X86_64,
-                libc: None,
-                extra: BTreeMap::new(),
-            },
             started_ns: 1_000,
             ended_ns: 2_000,
-            calls: BTreeMap::new(),
-            denied: BTreeMap::new(),
-            blocked_at_attach: BTreeMap::new(),
-            unknown: Vec::new(),
-            losses: BTreeMap::new(),
-            explanations_lost: 0,
-            started_late_ns: None,
-            filtered: false,
-            own_filter: false,
-            entered: Vec::new(),
-            entered_count: 0,
-            entered_as: None,
-            start_container_hooks: false,
-            unprivileged_exec: BTreeSet::new(),
-            extra: BTreeMap::new(),
+            ..unseen(id)
         }
     }
 

@@ -645,37 +645,14 @@ fn text(extra: &Extra) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observation::{Backend, Caller, EnteredProcess, Machine};
+    use crate::generate::tests::unseen;
+    use crate::observation::{Caller, EnteredProcess};
 
     fn state(id: u8) -> Observation {
         Observation {
-            recording_id: format!("{id:032x}"),
-            tool_version: "0.1.0".to_owned(),
-            backend: Backend::Ebpf,
-            target: Target::default(),
-            machine: Machine {
-                kernel: "6.12.0".to_owned(),
-                arch: Arch::X86_64,
-                libc: None,
-                extra: Extra::new(),
-            },
             started_ns: 1_000 * u64::from(id),
             ended_ns: 1_000 * u64::from(id) + 500,
-            calls: BTreeMap::new(),
-            denied: BTreeMap::new(),
-            blocked_at_attach: BTreeMap::new(),
-            unknown: Vec::new(),
-            losses: BTreeMap::new(),
-            explanations_lost: 0,
-            started_late_ns: None,
-            filtered: false,
-            own_filter: false,
-            entered: Vec::new(),
-            entered_count: 0,
-            entered_as: None,
-            start_container_hooks: false,
-            unprivileged_exec: BTreeSet::new(),
-            extra: Extra::new(),
+            ..unseen(id)
         }
     }
 

@@ -60,6 +60,37 @@ pub struct Observation {
     pub extra: Extra,
 }
 
+impl Observation {
+    /// A recording that has seen nothing, by this version.
+    #[must_use]
+    pub fn new(recording_id: String, backend: Backend, machine: Machine) -> Self {
+        Self {
+            recording_id,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            backend,
+            target: Target::default(),
+            machine,
+            started_ns: 0,
+            ended_ns: 0,
+            calls: BTreeMap::new(),
+            denied: BTreeMap::new(),
+            blocked_at_attach: BTreeMap::new(),
+            unknown: Vec::new(),
+            losses: BTreeMap::new(),
+            explanations_lost: 0,
+            started_late_ns: None,
+            filtered: false,
+            own_filter: false,
+            entered: Vec::new(),
+            entered_count: 0,
+            entered_as: None,
+            start_container_hooks: false,
+            unprivileged_exec: BTreeSet::new(),
+            extra: Extra::new(),
+        }
+    }
+}
+
 /// What watched the calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {

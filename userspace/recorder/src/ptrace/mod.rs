@@ -595,37 +595,24 @@ impl Tracer {
         if self.untraced > 0 {
             losses.insert("untraced".to_owned(), self.untraced);
         }
+        let machine = Machine {
+            kernel: kernel_release(),
+            arch: self.arch,
+            libc: self.libc.clone().or_else(|| proc::libc(self.pid())),
+            extra: BTreeMap::new(),
+        };
         let mut observation = Observation {
-            recording_id: self.id.clone(),
-            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
-            backend: Backend::Ptrace,
             target: Target {
                 command: self.command.clone(),
                 ..Target::default()
             },
-            machine: Machine {
-                kernel: kernel_release(),
-                arch: self.arch,
-                libc: self.libc.clone().or_else(|| proc::libc(self.pid())),
-                extra: BTreeMap::new(),
-            },
             started_ns: self.started_ns,
             ended_ns: clock::unix_ns(),
-            calls: BTreeMap::new(),
-            denied: BTreeMap::new(),
-            blocked_at_attach: BTreeMap::new(),
-            unknown: Vec::new(),
             losses,
-            explanations_lost: 0,
-            started_late_ns: None,
             filtered: self.filtered,
             own_filter: self.own_filter,
-            entered: Vec::new(),
-            entered_count: 0,
-            entered_as: None,
-            start_container_hooks: false,
             unprivileged_exec: self.unprivileged.clone(),
-            extra: BTreeMap::new(),
+            ..Observation::new(self.id.clone(), Backend::Ptrace, machine)
         };
         self.seen.observe(&mut observation);
         observation

@@ -15,10 +15,7 @@ use seccast_model::{
     },
     syscall,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-};
+use std::{collections::BTreeMap, fs};
 
 impl Recorder {
     /// The calls of a recording so far.
@@ -26,37 +23,26 @@ impl Recorder {
     /// # Errors
     /// When a map cannot be read.
     pub fn observe(&mut self, recording: &Recording) -> Result<Observation, RecorderError> {
+        let machine = Machine {
+            kernel: kernel_release(),
+            arch: self.arch,
+            libc: recording.libc.clone(),
+            extra: BTreeMap::new(),
+        };
         let mut observation = Observation {
-            recording_id: recording.id.clone(),
-            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
-            backend: Backend::Ebpf,
             target: recording.target.clone(),
-            machine: Machine {
-                kernel: kernel_release(),
-                arch: self.arch,
-                libc: recording.libc.clone(),
-                extra: BTreeMap::new(),
-            },
             started_ns: recording.started_ns,
             ended_ns: clock::unix_ns(),
-            calls: BTreeMap::new(),
-            denied: BTreeMap::new(),
             blocked_at_attach: recording.blocked.clone(),
-            unknown: Vec::new(),
-            losses: BTreeMap::new(),
             explanations_lost: self.explanations_lost()?,
             started_late_ns: recording.started_late_ns,
             filtered: recording.filtered_at_attach,
-            own_filter: false,
-            entered: Vec::new(),
-            entered_count: 0,
             entered_as: recording.entered_as,
             start_container_hooks: recording
                 .bundle
                 .as_ref()
                 .is_some_and(Bundle::has_start_container_hooks),
-            unprivileged_exec: BTreeSet::new(),
-            extra: BTreeMap::new(),
+            ..Observation::new(recording.id.clone(), Backend::Ebpf, machine)
         };
         for slot in &recording.slots {
             self.observe_slot(recording, *slot, &mut observation)?;
