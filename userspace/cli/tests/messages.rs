@@ -85,6 +85,10 @@ fn json_that_is_none_is_told_with_its_line() {
         &["not valid JSON", &format!("line {line} ")],
     );
     generate(&"[".repeat(200), &["recursion limit"]);
+    generate(
+        &changed("\"backend\": ", "\"backend\": \"ebpf\", \"backend\": "),
+        &["`backend` is given twice", "line ", "mend it"],
+    );
 }
 
 #[test]
@@ -269,7 +273,13 @@ const PROFILE: &str = include_str!("../../../profiles/apps/redis/profile.json");
 
 #[test]
 fn a_wrong_profile_is_told_by_every_command_that_takes_one() {
-    let wrong: [(&str, &str, &[&str]); 5] = [
+    let wrong: [(&str, &str, &[&str]); 6] = [
+        // runc takes the second and crun the first.
+        (
+            "\"defaultAction\": ",
+            "\"defaultAction\": \"SCMP_ACT_ALLOW\",\n\"defaultAction\": ",
+            &["`defaultAction` is given twice", "line 3 column"],
+        ),
         (
             "SCMP_ACT_ERRNO",
             "SCMP_ACT_ERNO",

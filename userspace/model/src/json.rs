@@ -1,9 +1,11 @@
 //! Untrusted JSON: bounded before anything is built, and errors that name the field.
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// No file that is read here is larger: a recording of every call in every phase by every ABI has about 2 MiB.
 pub(crate) const MAX_BYTES: usize = 64 << 20;
@@ -36,10 +38,78 @@ pub(crate) fn bounded(bytes: &[u8]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Any JSON within the bounds.
+/// Any JSON within the bounds in which no object has a key twice: of two, runc takes the last and crun 1.8 the first, so that what is
+/// judged here would not be what is loaded there.
 pub(crate) fn value(bytes: &[u8]) -> Result<Value, Refusal> {
     bounded(bytes)?;
-    serde_json::from_slice(bytes).map_err(Refusal::Syntax)
+    let value: Result<Unique, _> = serde_json::from_slice(bytes);
+    value.map(|Unique(value)| value).map_err(Refusal::Syntax)
+}
+
+/// A value without a key that comes twice.
+struct Unique(Value);
+
+impl<'de> Deserialize<'de> for Unique {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Parts).map(Self)
+    }
+}
+
+struct Parts;
+
+impl<'de> Visitor<'de> for Parts {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut array = Vec::new();
+        while let Some(Unique(item)) = items.next_element()? {
+            array.push(item);
+        }
+        Ok(array.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(key) = fields.next_key::<String>()? {
+            if object.contains_key(&key) {
+                return Err(A::Error::custom(format_args!(
+                    "`{}` is given twice in one object",
+                    shown(&key)
+                )));
+            }
+            let Unique(value) = fields.next_value()?;
+            object.insert(key, value);
+        }
+        Ok(object.into())
+    }
 }
 
 /// A value in its typed form, or the path of the field that is wrong and what is wrong with it.
@@ -217,7 +287,31 @@ pub(crate) fn pretty<T: serde::Serialize>(value: &T) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::position;
+    use super::{Refusal, position, value};
+
+    #[test]
+    fn a_key_comes_once_in_an_object() {
+        let same = r#"{"a": [null, true, -1, 2, 0.5, "x", {"a": {"a": 18446744073709551615}}], "b": {"a": 1}}"#;
+        assert_eq!(
+            value(same.as_bytes()).unwrap().to_string(),
+            same.replace(' ', "")
+        );
+        for (text, says) in [
+            (
+                "{\"a\": 1,\n \"b\": 2, \"a\": 1}",
+                "`a` is given twice in one object at line 2 column",
+            ),
+            (
+                r#"[{"x": {"a": 1, "\u0061": 2}}]"#,
+                "`a` is given twice in one object at line 1 column",
+            ),
+        ] {
+            let Err(Refusal::Syntax(error)) = value(text.as_bytes()) else {
+                panic!("{text}");
+            };
+            assert!(error.to_string().starts_with(says), "{error}");
+        }
+    }
 
     #[test]
     fn the_position_of_a_field() {

@@ -21,7 +21,7 @@ pub enum ReadError {
     #[error("the file has more than {max} values, which no observation has", max = json::MAX_VALUES)]
     TooManyValues,
     /// Nothing in it.
-    #[error("the file is empty: its recording was cut short; record again")]
+    #[error("the file is empty: it was not written completely; record again or copy it again")]
     Empty,
     /// Cut off.
     #[error(
@@ -29,7 +29,7 @@ pub enum ReadError {
     )]
     Truncated(#[source] serde_json::Error),
     /// Not JSON.
-    #[error("the file is not valid JSON")]
+    #[error("the file is not valid JSON; mend it or make it again")]
     Syntax(#[source] serde_json::Error),
     /// JSON of another kind.
     #[error("this is {}, not an observation: {}", kind.noun(), advice(*kind))]
@@ -183,7 +183,7 @@ impl Observation {
         {
             return v1::read(wire);
         }
-        // Something is wrong, or written twice: now it pays to look at what it is, and to keep the path to each field.
+        // Something is wrong, a key that comes twice for one: now it pays to look at what it is, and to keep the path to each field.
         let value = json::value(bytes)?;
         match Kind::of(&value) {
             Kind::Observation => {}
