@@ -408,3 +408,32 @@ fn a_switch_for_a_command_is_refused_beside_another_target() {
         assert!(stderr.contains("cannot be used with"), "{stderr}");
     }
 }
+
+#[test]
+fn a_profile_that_allows_by_default_is_counted_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"]}"#;
+    fs::write(folder.path().join("open.json"), open).unwrap();
+    for (args, says) in [
+        (
+            &[
+                "convert",
+                "open.json",
+                "--arch",
+                "x86_64",
+                "-o",
+                "/dev/null",
+            ][..],
+            "385 of 385 calls of x86_64 allowed",
+        ),
+        (
+            &["merge", "open.json", "open.json", "-o", "/dev/null"],
+            "2 profiles joined: 385 names allowed",
+        ),
+    ] {
+        let mut seccast = Command::new(env!("CARGO_BIN_EXE_seccast"));
+        let output = seccast.args(args).current_dir(folder.path()).output();
+        let stderr = String::from_utf8(output.unwrap().stderr).unwrap();
+        assert!(stderr.contains(says), "{stderr}");
+    }
+}

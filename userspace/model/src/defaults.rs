@@ -227,8 +227,11 @@ pub fn resolve<'a>(
 pub fn allowed(profile: &Profile, arch: Arch) -> (BTreeSet<String>, BTreeSet<String>) {
     let mut allowed = BTreeSet::new();
     let mut conditional = BTreeSet::new();
-    for (name, effect) in profile.effects() {
-        if syscall::nr(arch, name).is_none() || effect.most_permissive() < Action::Log {
+    let effects = profile.effects();
+    let default = Effect::Always(profile.default_action);
+    for name in syscall::table(arch).iter().map(|call| call.name) {
+        let effect = effects.get(name).unwrap_or(&default);
+        if effect.most_permissive() < Action::Log {
             continue;
         }
         match effect {
@@ -395,6 +398,22 @@ mod tests {
             private.map(|name| default.allows(name)),
             [true, true, false, true, false, false]
         );
+    }
+
+    #[test]
+    fn a_default_that_allows_counts() {
+        let mut profile = crate::audit_profile();
+        let of = |profile: &Profile| {
+            let (any, some) = allowed(profile, Arch::X86_64);
+            (any.len(), some.len())
+        };
+        assert_eq!(of(&profile), (385, 0));
+        profile.rules.push(crate::profile::Rule {
+            names: ["bpf".to_owned()].into(),
+            action: Action::Errno(1),
+            conditions: Vec::new(),
+        });
+        assert_eq!(of(&profile), (384, 0));
     }
 
     #[test]

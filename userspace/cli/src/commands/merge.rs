@@ -8,7 +8,7 @@ use crate::{
     output::{self, file::Destination, format::Format},
 };
 use anyhow::{Context as _, bail};
-use seccast_model::{Diagnostic, Merged, Profile, merge};
+use seccast_model::{Arch, Diagnostic, Merged, Profile, diff::Subject, merge};
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -91,7 +91,7 @@ pub fn run(args: &MergeArgs) -> anyhow::Result<Exit> {
         ),
         (Some((_, merged)), None) => write_recordings(&merged, args, &destination),
 
-        (None, _) => write_profile(&profiles, args, &destination),
+        (None, _) => write_profile(&profiles, reader.arch, args, &destination),
     }
 }
 
@@ -154,12 +154,13 @@ fn write_recordings(
 
 fn write_profile(
     profiles: &[(String, Profile)],
+    native: Arch,
     args: &MergeArgs,
     destination: &Destination,
 ) -> anyhow::Result<Exit> {
     let merged = merge::profiles(profiles)?;
     destination.write(&merged.to_oci_json())?;
-    let names = merged.allowed_names().len();
+    let names = Subject::profile("", merged, native, None).names().len();
     if args.format == Format::Table {
         if !args.quiet {
             output::note(&format!(
