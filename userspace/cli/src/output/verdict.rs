@@ -5,7 +5,7 @@ use seccast_model::{
     denial::{Answer, Denial, Denier},
     junit::{Case, Outcome, suite},
     observation::Target,
-    profile::Action,
+    profile::{Action, Rule},
     verdict::{Finding, How, Verdict, patched},
 };
 use serde_json::{Value, json};
@@ -80,31 +80,25 @@ pub fn text(name: &str, profile: &Profile, observation: &Observation, verdict: &
 
 /// What a patch adds, in a few words.
 fn change(profile: &Profile, patched: &Profile) -> String {
-    let bare = |profile: &Profile| -> std::collections::BTreeSet<String> {
-        let rules = profile
-            .rules
-            .iter()
-            .filter(|rule| rule.conditions.is_empty());
-        rules.flat_map(|rule| rule.names.clone()).collect()
-    };
-    let mut parts: Vec<String> = bare(patched)
-        .difference(&bare(profile))
-        .map(|name| format!("allow {name}"))
-        .collect();
-    for rule in patched
-        .rules
-        .iter()
-        .filter(|rule| !profile.rules.contains(rule))
-    {
-        for condition in &rule.conditions {
-            let names: Vec<_> = rule.names.iter().map(String::as_str).collect();
-            parts.push(format!(
-                "allow {} with argument {} = {:#x}",
-                names.join(", "),
-                condition.index,
-                condition.value_two
-            ));
+    let mut parts = Vec::new();
+    for rule in &patched.rules {
+        let same = |old: &&Rule| old.action == rule.action && old.conditions == rule.conditions;
+        let old: Vec<&Rule> = profile.rules.iter().filter(same).collect();
+        let names = rule.names.iter().map(String::as_str);
+        let new: Vec<&str> = names
+            .filter(|name| !old.iter().any(|rule| rule.names.contains(*name)))
+            .collect();
+        if rule.action != Action::Allow || new.is_empty() {
+            continue;
         }
+        let conditions = rule.conditions.iter();
+        let values: Vec<_> = conditions
+            .map(|at| format!("argument {} = {:#x}", at.index, at.value_two))
+            .collect();
+        parts.push(match &*values {
+            [] => format!("allow {}", new.join(", allow ")),
+            values => format!("allow {} with {}", new.join(", "), values.join(" and ")),
+        });
     }
     for arch in patched.architectures.difference(&profile.architectures) {
         parts.push(format!("list {arch}"));
@@ -312,6 +306,63 @@ fn finding(finding: &Finding) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use seccast_model::profile::{Condition, Op};
+
+    #[test]
+    fn a_change_is_told_whatever_rules_stood_in_its_way() {
+        let rule = |names: &[&str], action, values: &[(u8, u64)]| Rule {
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            action,
+            conditions: values
+                .iter()
+                .map(|(index, value_two)| Condition {
+                    index: *index,
+                    op: Op::MaskedEq,
+                    value: u64::from(u32::MAX),
+                    value_two: *value_two,
+                })
+                .collect(),
+        };
+        let with = |rules| Profile {
+            rules,
+            ..Profile::allowing([].into(), [].into())
+        };
+        let (allow, deny) = (Action::Allow, Action::Errno(1));
+        let before = with(vec![
+            rule(&["read"], allow, &[]),
+            rule(&["write", "close"], deny, &[]),
+            rule(&["fcntl", "ioctl"], allow, &[(1, 3)]),
+        ]);
+        let cases = [
+            (
+                vec![
+                    rule(&["read", "write"], allow, &[]),
+                    rule(&["close"], deny, &[]),
+                    rule(&["fcntl", "ioctl"], allow, &[(1, 3)]),
+                ],
+                "allow write",
+            ),
+            (
+                vec![
+                    rule(&["fcntl", "read", "write"], allow, &[]),
+                    rule(&["close"], deny, &[]),
+                    rule(&["ioctl"], allow, &[(1, 3)]),
+                ],
+                "allow fcntl, allow write",
+            ),
+            (
+                [
+                    before.rules.clone(),
+                    vec![rule(&["socket"], allow, &[(0, 2), (1, 1)])],
+                ]
+                .concat(),
+                "allow socket with argument 0 = 0x2 and argument 1 = 0x1",
+            ),
+        ];
+        for (rules, says) in cases {
+            assert_eq!(change(&before, &with(rules)), says);
+        }
+    }
 
     #[test]
     fn what_a_profile_would_do_is_told_by_its_errno() {
