@@ -211,6 +211,9 @@ fn refuse(error: &serde_saphyr::Error, field: Option<String>) -> PolicyError {
                 "expected mapping start" => {
                     "here have to be fields, like `max_names: 100`".to_owned()
                 }
+                "expected sequence start" => {
+                    "here has to be a list, like `[bpf, mount]`".to_owned()
+                }
                 text => text.to_owned(),
             }
         }
@@ -411,6 +414,10 @@ incomplete: forbid
             (
                 "max_names: 1\n---\nmax_names: 2\n",
                 "line 2, column 1: a policy is one document; leave out the second",
+            ),
+            (
+                "never_allow: bpf",
+                "line 1, column 14: field `never_allow`: here has to be a list, like `[bpf, mount]`",
             ),
             (
                 "- a",
