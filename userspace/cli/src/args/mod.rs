@@ -35,7 +35,7 @@ Examples:
   seccast help record
       every option of a command, with more examples
 
-Exit codes: 0 done; 1 findings; 2 usage; 3 could not; `record -- CMD` has CMD's own."
+Exit codes: 0 done; 1 findings; 2 usage; 3 could not; `record`, `verify` and `run -- CMD` have CMD's own."
 )]
 pub struct Args {
     /// Use colours: where a terminal shows them and NO_COLOR is not set, always, or never

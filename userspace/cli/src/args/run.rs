@@ -45,12 +45,12 @@ pub struct RunArgs {
     /// Write the profile here. Without it it goes to NAME.seccomp.json; the observation and the report go beside it
     #[arg(short, long, value_name = "PROFILE")]
     pub output: Option<PathBuf>,
-    /// How the profile is made
-    #[command(flatten)]
-    pub policy: PolicyArgs,
     /// No progress; the verdict, warnings and errors only
     #[arg(short, long)]
     pub quiet: bool,
+    /// How the profile is made
+    #[command(flatten)]
+    pub policy: PolicyArgs,
 }
 
 impl RunArgs {
