@@ -3,17 +3,31 @@
 #
 #   gate.sh PROFILE REVISION [POLICY]
 #
-# Exit codes are those of `seccast check`: 0 passed, 1 failed, 3 could not. In $SECCAST_OUT (else ./seccast-gate) it leaves
+# Exit codes are those of `seccast check`: 0 passed, 1 failed, 2 wrong usage, 3 could not. In $SECCAST_OUT (else ./seccast-gate) it leaves
 # diff.md, check.json, seccast.sarif and junit.xml; $SECCAST (else seccast) is the program. Where there is
 # $GITHUB_STEP_SUMMARY the difference goes there, too.
 set -eu
 
+if [ $# -lt 2 ] || [ $# -gt 3 ]; then
+    echo "usage: gate.sh PROFILE REVISION [POLICY]" >&2
+    exit 2
+fi
 profile=$1
 revision=$2
 policy=${3-}
 seccast=${SECCAST:-seccast}
 out=${SECCAST_OUT:-seccast-gate}
 
+# git would find no such file in the revision, and what is not in there has no baseline.
+case $profile in /*)
+    echo "gate.sh: give the path of $profile from this folder on" >&2
+    exit 2
+    ;;
+esac
+if [ ! -r "$profile" ]; then
+    echo "gate.sh: cannot read $profile; record it first, or give its path from this folder on" >&2
+    exit 3
+fi
 mkdir -p "$out"
 rm -f "$out/baseline.json" "$out/baseline.report.json"
 if ! git rev-parse --quiet --verify "$revision^{commit}" >/dev/null; then

@@ -437,3 +437,27 @@ fn a_profile_that_allows_by_default_is_counted_so() {
         assert!(stderr.contains(says), "{stderr}");
     }
 }
+
+/// Only 1 is the gate's own: a profile that is not there must neither pass nor look like one that fails.
+#[test]
+fn the_gate_tells_wrong_usage_from_a_profile_that_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("web.json"), PROFILE).unwrap();
+    let gate = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/github-action/gate.sh");
+    let absolute = folder.path().join("web.json").display().to_string();
+    for (args, code, says) in [
+        (&[][..], 2, "usage: gate.sh PROFILE REVISION [POLICY]"),
+        (&["web.json"], 2, "usage: "),
+        (&[&absolute, "HEAD"], 2, "from this folder on"),
+        (&["none.json", "HEAD"], 3, "cannot read none.json"),
+        (&["web.json", "HEAD"], 3, "git knows no revision HEAD"),
+    ] {
+        let mut sh = Command::new("sh");
+        sh.arg(&gate).args(args).current_dir(folder.path());
+        let output = sh.env("SECCAST", env!("CARGO_BIN_EXE_seccast")).output();
+        let output = output.unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+        assert!(stderr.contains(says), "{stderr}");
+    }
+}
