@@ -64,7 +64,14 @@ pub enum CgroupError {
 #[derive(Clone, Debug)]
 pub struct Hierarchy {
     mount: PathBuf,
+    /// The root of the own cgroup namespace, below the mount: what /proc says of a process begins there.
+    namespace: PathBuf,
 }
+
+/// The inode of a hierarchy's root.
+const ROOT: u64 = 1;
+/// The link of /proc/self/ns/cgroup in the machine's first cgroup namespace (4.6+, include/linux/proc_ns.h).
+const FIRST_NAMESPACE: &str = "cgroup:[4026531835]";
 
 /// A cgroup2 directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +85,8 @@ pub struct Cgroup {
 }
 
 impl Hierarchy {
-    /// Finds the mount in /proc/self/mountinfo; the last one wins, as it covers earlier ones.
+    /// Finds the mount in /proc/self/mountinfo: one of the whole hierarchy before one of a part of it, which is what a
+    /// container has of its own; then the last one, as it covers earlier ones.
     ///
     /// # Errors
     /// When there is none.
@@ -89,19 +97,49 @@ impl Hierarchy {
             path: path.into(),
             source,
         })?;
-        let mount = text
-            .lines()
-            .filter_map(|line| {
-                let (front, back) = line.split_once(" - ")?;
-                (back.split(' ').next()? == "cgroup2")
-                    .then(|| front.split(' ').nth(4))
-                    .flatten()
-            })
-            .next_back()
+        let mounts = mounts(&text);
+        let is_whole = |mount: &&PathBuf| fs::metadata(mount).is_ok_and(|root| root.ino() == ROOT);
+        // Other containers' root file systems may be mounted here with all that is in them: theirs are longer.
+        let whole = mounts.iter().rev().filter(is_whole);
+        let mount = whole
+            .min_by_key(|mount| mount.components().count())
+            .or(mounts.last())
             .ok_or(CgroupError::NotMounted)?;
-        Ok(Self {
-            mount: unescape(mount).into(),
-        })
+        let mut hierarchy = Self {
+            mount: mount.clone(),
+            namespace: PathBuf::new(),
+        };
+        hierarchy.namespace = hierarchy.own_namespace().unwrap_or_default();
+        Ok(hierarchy)
+    }
+
+    /// The root of a cgroup namespace of its own is the own cgroup in the hierarchy without what /proc says of it.
+    fn own_namespace(&self) -> Option<PathBuf> {
+        let namespace = fs::read_link("/proc/self/ns/cgroup").ok()?;
+        if namespace == Path::new(FIRST_NAMESPACE) {
+            return None;
+        }
+        let text = fs::read_to_string("/proc/self/cgroup").ok()?;
+        let told = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+        let own = std::process::id();
+        let mut folders = vec![self.mount.clone()];
+        while let Some(folder) = folders.pop() {
+            if pids(&folder.join("cgroup.procs")).contains(&own) {
+                let path = folder.strip_prefix(&self.mount).ok()?;
+                let mut root = path.ancestors();
+                return root
+                    .find(|root| below(root, told).as_deref() == Some(path))
+                    .map(Path::to_owned);
+            }
+            folders.extend(subdirectories(&folder));
+        }
+        None
+    }
+
+    /// Does it reach to the root of the hierarchy? In a container without the machine's mount it does not.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        fs::metadata(&self.mount).is_ok_and(|root| root.ino() == ROOT)
     }
 
     /// Where it is mounted.
@@ -167,14 +205,13 @@ impl Hierarchy {
             .find_map(|line| line.strip_prefix("0::"))
             .ok_or(CgroupError::NotMounted)?;
         let path = path.trim_end_matches(" (deleted)");
-        if path.contains("/..") {
-            return Err(CgroupError::Outside {
-                pid,
-                path: path.to_owned(),
-                mount: self.mount.clone(),
-            });
-        }
-        self.open(path)
+        let outside = || CgroupError::Outside {
+            pid,
+            path: path.to_owned(),
+            mount: self.mount.clone(),
+        };
+        let below = below(&self.namespace, path).ok_or_else(outside)?;
+        self.open(&below.to_string_lossy())
     }
 
     /// Every cgroup whose last path element contains `id`, conmon's excepted (semantics 4).
@@ -270,6 +307,19 @@ impl Cgroup {
             .collect()
     }
 
+    /// The one above it, if that is not the root.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        let (path, _) = self.path.rsplit_once('/')?;
+        let dir = self.dir.parent()?.to_owned();
+        let id = fs::metadata(&dir).ok()?.ino();
+        (!path.is_empty()).then(|| Self {
+            path: path.to_owned(),
+            dir,
+            id,
+        })
+    }
+
     fn subtree(&self) -> Vec<PathBuf> {
         let mut all = vec![self.dir.clone()];
         let mut next = 0;
@@ -353,6 +403,31 @@ pub fn id_in(path: &str) -> Option<&str> {
     parts.find(|part| is_id(part))
 }
 
+/// The cgroup2 mounts of a mountinfo.
+fn mounts(text: &str) -> Vec<PathBuf> {
+    let mounts = text.lines().filter_map(|line| {
+        let (front, back) = line.split_once(" - ")?;
+        (back.split(' ').next()? == "cgroup2")
+            .then(|| front.split(' ').nth(4))
+            .flatten()
+    });
+    mounts.map(|mount| unescape(mount).into()).collect()
+}
+
+/// A path of /proc/PID/cgroup, which begins at the root of the reader's cgroup namespace and may climb (`/../../pod1/2`).
+/// `None` where it climbs out of what is mounted here.
+fn below(namespace: &Path, told: &str) -> Option<PathBuf> {
+    let mut path = namespace.to_owned();
+    for part in told.split('/').filter(|part| !part.is_empty()) {
+        if part != ".." {
+            path.push(part);
+        } else if !path.pop() {
+            return None;
+        }
+    }
+    Some(path)
+}
+
 fn pids(path: &Path) -> Vec<u32> {
     fs::read_to_string(path)
         .unwrap_or_default()
@@ -402,5 +477,22 @@ mod tests {
         ] {
             assert_eq!(id_in(&path.replace("{}", &id)), None, "{path}");
         }
+    }
+
+    #[test]
+    fn a_cgroup_namespace_is_climbed_out_of() {
+        let check = |namespace: &str, told: &str, expected: Option<&str>| {
+            let found = below(Path::new(namespace), told);
+            assert_eq!(found.as_deref(), expected.map(Path::new), "{told}");
+        };
+        check("", "/", Some(""));
+        check("", "/docker/1", Some("docker/1"));
+        check("", "/../1", None);
+        let own = "kubepods/pod1/a";
+        check(own, "/", Some(own));
+        check(own, "/init", Some("kubepods/pod1/a/init"));
+        check(own, "/../b", Some("kubepods/pod1/b"));
+        check(own, "/../../../init.scope", Some("init.scope"));
+        check(own, "/../../../..", None);
     }
 }

@@ -188,9 +188,22 @@ pub fn is_32_bit(pid: u32) -> Option<bool> {
 }
 
 /// Does a process live in this process's pid namespace?
+///
+/// The link tells it to who may trace the process; its ids in the namespaces below that of /proc (`NSpid`, 4.1+) to everybody.
 #[must_use]
 pub fn in_own_pid_namespace(pid: u32) -> bool {
-    in_own_namespace(pid, "pid")
+    let ids = |pid: &str| {
+        let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+        Some(line.split_ascii_whitespace().count())
+    };
+    match fs::read_link(format!("/proc/{pid}/ns/pid")) {
+        Ok(namespace) => fs::read_link("/proc/self/ns/pid").is_ok_and(|own| own == namespace),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            ids("self") == Some(1) && ids(&pid.to_string()) == Some(1)
+        }
+        Err(_) => false,
+    }
 }
 
 fn in_own_namespace(pid: u32, kind: &str) -> bool {

@@ -1,7 +1,7 @@
 //! What is watched, from when to when: shared by the verbs that watch something.
 
 use clap::{Args, ValueEnum};
-use seccast_recorder::command::User;
+use seccast_recorder::{command::User, container::Pods};
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 /// What is watched, and how long.
@@ -11,8 +11,14 @@ pub struct TargetArgs {
     #[arg(last = true, group = "target", value_name = "CMD")]
     pub command: Vec<String>,
     /// Watch a container of docker, podman, containerd, runc or crun, by its name or id
-    #[arg(long, group = "target", value_name = "NAME|ID")]
+    #[arg(long, groups = ["target", "named"], value_name = "NAME|ID")]
     pub container: Option<String>,
+    /// Watch the containers of a Pod of this node; a `*` at the end stands for any end. Without NS it is `default`
+    #[arg(long, groups = ["target", "named"], value_name = "[NS/]NAME[*]")]
+    pub pod: Option<Pods>,
+    /// With --pod: only its containers of this name; may be repeated. Without it all but the sandbox
+    #[arg(short = 'c', long, requires = "pod", value_name = "NAME")]
+    pub pod_container: Vec<String>,
     /// Watch a cgroup and everything below it; PATH is below the cgroup2 mount
     #[arg(long, group = "target", value_name = "PATH")]
     pub cgroup: Option<String>,
@@ -22,21 +28,21 @@ pub struct TargetArgs {
     /// With --pid: watch its cgroup although other processes live there
     #[arg(long, requires = "pid")]
     pub whole_cgroup: bool,
-    /// With --container: wait for its next start, and watch it from the first instruction
-    #[arg(long, requires = "container", value_name = "D", num_args = 0..=1, require_equals = true, value_parser = duration)]
+    /// With --container or --pod: wait for the next start, and watch it from the first instruction
+    #[arg(long, requires = "named", value_name = "D", num_args = 0..=1, require_equals = true, value_parser = duration)]
     #[expect(clippy::option_option, reason = "absent, without limit, with limit")]
     pub wait: Option<Option<Duration>>,
     /// The engine that runs the container, where its name is known to several or the socket is unusual
-    #[arg(long, value_enum, conflicts_with_all = ["command", "cgroup", "pid"])]
+    #[arg(long, value_enum, conflicts_with_all = ["command", "cgroup", "pid", "pod"])]
     pub engine: Option<EngineArg>,
     /// With --engine: its local socket, if not the one that its client finds by itself
     #[arg(long, requires = "engine", value_name = "PATH")]
     pub socket: Option<PathBuf>,
     /// Where runc or crun keeps its state, if not in a usual place
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["command", "cgroup", "pid"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["command", "cgroup", "pid", "pod"])]
     pub runtime_root: Option<PathBuf>,
     /// Run CMD as this user
-    #[arg(long, requires = "command", conflicts_with_all = ["container", "cgroup", "pid"], value_name = "UID[:GID]")]
+    #[arg(long, requires = "command", conflicts_with_all = ["container", "pod", "cgroup", "pid"], value_name = "UID[:GID]")]
     pub user: Option<User>,
 
     /// When to stop: `exit` (the target's end), a duration, `quiet=D` (nothing new for so long); may be repeated
@@ -45,6 +51,31 @@ pub struct TargetArgs {
     /// Stop after this long; the same as --until D
     #[arg(long = "for", value_name = "D", value_parser = duration)]
     pub for_: Option<Duration>,
+}
+
+impl TargetArgs {
+    /// The Pods that are meant, with the containers of them.
+    pub fn pods(&self) -> Option<Pods> {
+        let pods = self.pod.clone()?;
+        Some(pods.only(self.pod_container.clone()))
+    }
+
+    /// What is waited for, in messages.
+    pub fn named(&self) -> String {
+        let container = self
+            .container
+            .as_ref()
+            .map(|name| format!("container {name}"));
+        let pod = || {
+            let pod = self.pod.as_ref()?;
+            Some(match self.pod_container.as_slice() {
+                [] => format!("Pod {pod}"),
+                [one] => format!("container {one} of Pod {pod}"),
+                many => format!("containers {} of Pod {pod}", many.join(", ")),
+            })
+        };
+        container.or_else(pod).unwrap_or_default()
+    }
 }
 
 /// An engine, or a runtime alone.

@@ -7,7 +7,7 @@ pub mod progress;
 pub mod verdict;
 
 use color::Tone;
-use seccast_model::{Diagnostic, Severity};
+use seccast_model::{Diagnostic, Severity, observation::Target};
 use std::io::Write as _;
 
 /// The one place where an error is printed.
@@ -32,6 +32,20 @@ pub fn printable(text: &str) -> String {
             }
         })
         .collect()
+}
+
+/// A container by the name that people know it by.
+pub fn container(target: &Target) -> String {
+    let id = target.container_id.as_deref().unwrap_or_default();
+    let name = target
+        .container_name
+        .as_deref()
+        .unwrap_or(id)
+        .escape_debug();
+    match &target.pod {
+        Some(pod) => format!("container {name} of Pod {}/{}", pod.namespace, pod.name),
+        None => format!("container {name}"),
+    }
 }
 
 /// A warning, with what to do about it.

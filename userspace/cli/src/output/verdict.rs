@@ -109,12 +109,12 @@ fn change(profile: &Profile, patched: &Profile) -> String {
 /// What was watched.
 fn target(target: &Target) -> String {
     let engine = target.engine.as_deref().or(target.runtime.as_deref());
-    let id = target.container_id.as_deref();
-    match (target.container_name.as_deref().or(id), engine) {
-        (Some(name), Some(engine)) => format!("container {name} ({engine})"),
-        (Some(name), None) => format!("container {name}"),
-        (None, _) if !target.command.is_empty() => target.command.join(" "),
-        (None, _) => format!("cgroup {}", target.cgroup_path.as_deref().unwrap_or("/")),
+    let known = target.container_name.is_some() || target.container_id.is_some();
+    match engine {
+        Some(engine) if known => format!("{} ({engine})", super::container(target)),
+        None if known => super::container(target),
+        _ if !target.command.is_empty() => target.command.join(" "),
+        _ => format!("cgroup {}", target.cgroup_path.as_deref().unwrap_or("/")),
     }
 }
 

@@ -470,6 +470,7 @@ fn join_states(
         container_name,
         image,
         image_digest,
+        pod,
         cgroup_path,
         command,
         extra,
@@ -498,6 +499,21 @@ fn join_states(
         &mut target.image_digest,
         image_digest,
     )?;
+    match (&mut target.pod, pod) {
+        (Some(mine), Some(theirs)) => {
+            same("target.pod.namespace", &mine.namespace, &theirs.namespace)?;
+            same("target.pod.name", &mine.name, &theirs.name)?;
+            known("target.pod.uid", &mut mine.uid, theirs.uid)?;
+            if mine.labels.is_empty() {
+                mine.labels = theirs.labels;
+            } else if !theirs.labels.is_empty() {
+                same("target.pod.labels", &mine.labels, &theirs.labels)?;
+            }
+            join_extra(&mut mine.extra, theirs.extra);
+        }
+        (None, theirs @ Some(_)) => target.pod = theirs,
+        (_, None) => {}
+    }
     known("target.cgroup_path", &mut target.cgroup_path, cgroup_path)?;
     if target.command.is_empty() {
         target.command = command;

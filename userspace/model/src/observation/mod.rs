@@ -115,10 +115,27 @@ pub struct Target {
     pub image: Option<String>,
     /// The image's digest.
     pub image_digest: Option<String>,
+    /// The Pod that the container belongs to.
+    pub pod: Option<Pod>,
     /// Path below the cgroup2 mount.
     pub cgroup_path: Option<String>,
     /// The command line, where seccast started it.
     pub command: Vec<String>,
+    /// Fields of newer versions.
+    pub extra: Extra,
+}
+
+/// A Pod of Kubernetes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid; of a static Pod the hash of its file.
+    pub uid: Option<String>,
+    /// Its labels; empty where they are not known.
+    pub labels: BTreeMap<String, String>,
     /// Fields of newer versions.
     pub extra: Extra,
 }

@@ -271,11 +271,64 @@ pub(crate) mod v1 {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         image_digest: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        pod: Option<Pod>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         cgroup_path: Option<String>,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         command: Vec<String>,
         #[serde(flatten)]
         extra: Extra,
+    }
+
+    /// Twin of [`domain::Pod`].
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Pod {
+        namespace: String,
+        name: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uid: Option<String>,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        labels: BTreeMap<String, String>,
+        #[serde(flatten)]
+        extra: Extra,
+    }
+
+    impl From<&domain::Pod> for Pod {
+        fn from(pod: &domain::Pod) -> Self {
+            let domain::Pod {
+                namespace,
+                name,
+                uid,
+                labels,
+                extra,
+            } = pod.clone();
+            Self {
+                namespace,
+                name,
+                uid,
+                labels,
+                extra,
+            }
+        }
+    }
+
+    impl From<Pod> for domain::Pod {
+        fn from(pod: Pod) -> Self {
+            let Pod {
+                namespace,
+                name,
+                uid,
+                labels,
+                extra,
+            } = pod;
+            Self {
+                namespace,
+                name,
+                uid,
+                labels,
+                extra,
+            }
+        }
     }
 
     /// Twin of [`domain::Machine`].
@@ -366,6 +419,7 @@ pub(crate) mod v1 {
                     container_name: o.target.container_name.clone(),
                     image: o.target.image.clone(),
                     image_digest: o.target.image_digest.clone(),
+                    pod: o.target.pod.as_ref().map(Pod::from),
                     cgroup_path: o.target.cgroup_path.clone(),
                     command: o.target.command.clone(),
                     extra: o.target.extra.clone(),
@@ -508,6 +562,7 @@ pub(crate) mod v1 {
                 container_name: wire.target.container_name,
                 image: wire.target.image,
                 image_digest: wire.target.image_digest,
+                pod: wire.target.pod.map(domain::Pod::from),
                 cgroup_path: wire.target.cgroup_path,
                 command: wire.target.command,
                 extra: wire.target.extra,

@@ -50,6 +50,12 @@ pub(super) fn write(report: &Report) -> String {
                 ("container_name", json!(target.container_name)),
                 ("image", json!(target.image)),
                 ("image_digest", json!(target.image_digest)),
+                ("pod", target.pod.as_ref().map_or(Value::Null, |pod| object([
+                    ("namespace", json!(pod.namespace)),
+                    ("name", json!(pod.name)),
+                    ("uid", json!(pod.uid)),
+                    ("labels", if pod.labels.is_empty() { Value::Null } else { json!(pod.labels) }),
+                ]))),
                 ("command", if target.command.is_empty() { Value::Null } else { json!(target.command) }),
                 ("kernel", json!(recording.machine.kernel)),
                 ("arch", json!(recording.machine.arch.name())),

@@ -3,7 +3,7 @@
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use seccast_model::observation::{
-    Arguments, Backend, Caller, EnteredAs, EnteredProcess, Extra, Machine, Observation, Phase,
+    Arguments, Backend, Caller, EnteredAs, EnteredProcess, Extra, Machine, Observation, Phase, Pod,
     Sighting, Target, UnknownNr,
 };
 use seccast_model::profile::{Action, Call, Condition, OciArch, Op, Profile, Rule};
@@ -109,6 +109,7 @@ fn target(id: u8) -> impl Strategy<Value = Target> {
         text("name"),
         text("image"),
         text("digest"),
+        pod(id),
         text("/cgroup"),
         prop_oneof![Just(vec![]), Just(vec![format!("./{id}"), String::new()])],
         extra(),
@@ -120,6 +121,7 @@ fn target(id: u8) -> impl Strategy<Value = Target> {
                 container_name,
                 image,
                 image_digest,
+                pod,
                 cgroup_path,
                 command,
                 extra,
@@ -130,11 +132,28 @@ fn target(id: u8) -> impl Strategy<Value = Target> {
                 container_name,
                 image,
                 image_digest,
+                pod,
                 cgroup_path,
                 command,
                 extra,
             },
         )
+}
+
+fn pod(id: u8) -> impl Strategy<Value = Option<Pod>> {
+    let uid = prop::option::of(Just(format!("uid {id}")));
+    let labels = prop_oneof![
+        Just(BTreeMap::new()),
+        Just([("app.kubernetes.io/name".to_owned(), format!("{id}"))].into())
+    ];
+    let pod = (uid, labels, extra()).prop_map(move |(uid, labels, extra)| Pod {
+        namespace: "default".to_owned(),
+        name: format!("web-{id}"),
+        uid,
+        labels,
+        extra,
+    });
+    prop::option::of(pod)
 }
 
 fn machine(id: u8) -> impl Strategy<Value = Machine> {

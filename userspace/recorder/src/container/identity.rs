@@ -1,11 +1,13 @@
 //! Which container a cgroup is, by what its runtime and its engine left on the machine.
 
+use super::pods::Pods;
 use crate::{
     cgroup::{id_in, is_id},
     engine::{Client, Kind},
     proc,
     runtime::{
         bundle::Bundle,
+        cri::{self, Contained},
         line::{self, Conmon, Starts},
         state::State,
     },
@@ -39,13 +41,31 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Only an id in a path.
-    pub(super) fn of_path(path: &str) -> Option<Self> {
-        Some(Self {
-            id: id_in(path)?.to_owned(),
-            by_path: true,
-            ..Self::default()
+    /// An id in a path: a kubelet's container has its bundle in one of `folders` before it has its cgroup. Of others only the
+    /// id is known.
+    pub(super) fn of_path(path: &str, folders: &[PathBuf]) -> Option<Self> {
+        let id = id_in(path)?;
+        Some(match cri::container(folders, id) {
+            Some(contained) if contained.bundle.pod().is_some() => Self::of_contained(contained),
+            _ => Self {
+                id: id.to_owned(),
+                by_path: true,
+                ..Self::default()
+            },
         })
+    }
+
+    /// What the runtime behind a kubelet has of it.
+    pub(super) fn of_contained(contained: Contained) -> Self {
+        Self {
+            id: contained.id,
+            name: contained.bundle.container_name().map(str::to_owned),
+            runtime: contained.runtime,
+            bundle: Some(contained.bundle),
+            engine: contained.containerd.then_some(Kind::Containerd),
+            namespace: contained.containerd.then(|| cri::NAMESPACE.to_owned()),
+            ..Self::default()
+        }
     }
 
     /// A runtime that starts it, and what stands behind the runtime: conmon has the name.
@@ -134,6 +154,7 @@ impl Identity {
             container_id: Some(self.id.clone()),
             container_name: self.name.clone(),
             image: image.map(str::to_owned),
+            pod: self.bundle.as_ref().and_then(Bundle::pod),
             ..Target::default()
         }
     }
@@ -142,7 +163,16 @@ impl Identity {
     pub(super) fn join(&mut self, other: Self) {
         if self.by_path && !other.by_path {
             *self = other;
+        } else if self.id == other.id {
+            self.runtime = self.runtime.take().or(other.runtime);
+            self.root = self.root.take().or(other.root);
+            self.address = self.address.take().or(other.address);
         }
+    }
+
+    /// Would a process of its runtime tell more?
+    pub(super) fn is_unsure(&self) -> bool {
+        self.by_path || self.runtime.is_none()
     }
 }
 
@@ -153,6 +183,8 @@ pub struct Wanted {
     pub names: Vec<String>,
     /// Every one.
     pub all: bool,
+    /// Those of Pods.
+    pub pods: Option<Pods>,
     /// Only those of this engine.
     pub engine: Option<Kind>,
     /// Only those of this namespace of containerd.
@@ -193,7 +225,10 @@ impl Wanted {
             _ => true,
         };
         let named = |name: &str| self.names.iter().any(|wanted| wanted == name);
+        let bundle = identity.bundle.as_ref();
+        let of_pods = |pods: &Pods| bundle.is_some_and(|bundle| pods.have(bundle));
         let meant = (self.all && !identity.by_path)
+            || self.pods.as_ref().is_some_and(of_pods)
             || named(&identity.id)
             || identity.name.as_deref().is_some_and(named);
         meant

@@ -1,9 +1,11 @@
 //! Containers: those that run, by name or id, and those that somebody waits for.
 
 mod identity;
+mod pods;
 mod waiting;
 
 pub use identity::{Identity, Wanted};
+pub use pods::{Pods, PodsError};
 pub use waiting::Waiting;
 
 use crate::{
@@ -64,6 +66,36 @@ pub enum ContainerError {
         name: String,
         /// Each with its engine and id.
         found: Vec<String>,
+    },
+    /// Nothing here tells which Pod a container belongs to.
+    #[error(
+        "no containerd and no CRI-O keeps containers of Pods here (looked in {looked}); run on a node, in a Pod with that folder of the node mounted at the same path"
+    )]
+    NoPods {
+        /// The folders.
+        looked: String,
+    },
+    /// No such Pod has a container here.
+    #[error("no Pod {pods} runs here, {others}{}; with --wait it is recorded when it starts", near::suggestion(.near))]
+    UnknownPod {
+        /// As it was given.
+        pods: String,
+        /// How many Pods there are, in words.
+        others: String,
+        /// Similar ones.
+        near: Vec<String>,
+    },
+    /// The Pod has no such container that runs.
+    #[error(
+        "Pod {pods} runs no container {wanted}: it has {there}; with --wait it is recorded when it starts"
+    )]
+    NotInPod {
+        /// As it was given.
+        pods: String,
+        /// The containers that were named.
+        wanted: String,
+        /// Those that there are, ended ones too.
+        there: String,
     },
     /// An engine that was named.
     #[error(transparent)]
@@ -141,6 +173,7 @@ impl Name {
             address: None,
             root: self.root.clone(),
             all: false,
+            pods: None,
         }
     }
 

@@ -11,10 +11,11 @@ use crate::{
     kernel::SlotId,
     proc,
     recorder::{Made, News, Recorder, Recording},
-    runtime::{line, state},
+    runtime::{cri, line, state},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -32,9 +33,9 @@ struct Candidate {
 }
 
 impl Candidate {
-    fn new(path: String) -> Self {
+    fn new(path: String, folders: &[PathBuf]) -> Self {
         Self {
-            identity: Identity::of_path(&path),
+            identity: Identity::of_path(&path, folders),
             path,
             since: Instant::now(),
         }
@@ -65,8 +66,10 @@ pub struct Waiting {
     claimed: BTreeSet<SlotId>,
     /// Cgroups without evidence.
     strangers: BTreeSet<String>,
-    /// It exists already and has not started.
-    created: Option<Recording>,
+    /// Those that exist already and have not started.
+    created: Vec<Recording>,
+    /// Where the runtimes behind a kubelet keep bundles.
+    folders: Vec<PathBuf>,
 }
 
 impl Waiting {
@@ -89,7 +92,8 @@ impl Waiting {
             asked: BTreeSet::new(),
             claimed: BTreeSet::new(),
             strangers: BTreeSet::new(),
-            created: None,
+            created: Vec::new(),
+            folders: cri::folders(),
         };
         recorder.kernel_mut().watch_denials(true)?;
         recorder.kernel_mut().record_new(true)?;
@@ -98,7 +102,7 @@ impl Waiting {
             recorder.kernel_mut().count_as_new(cgroup.id)?;
             waiting
                 .candidates
-                .insert(cgroup.id, Candidate::new(cgroup.path));
+                .insert(cgroup.id, Candidate::new(cgroup.path, &waiting.folders));
         }
         Ok(waiting)
     }
@@ -114,8 +118,15 @@ impl Waiting {
             asked: BTreeSet::new(),
             claimed: BTreeSet::new(),
             strangers: BTreeSet::new(),
-            created: Some(recording),
+            created: vec![recording],
+            folders: Vec::new(),
         }
+    }
+
+    /// One that was made and has not started is among those that are waited for.
+    pub(super) fn add_created(&mut self, recording: Recording) {
+        self.claimed.extend(&recording.slots);
+        self.created.push(recording);
     }
 
     /// One more container is wanted: its name or id.
@@ -149,13 +160,14 @@ impl Waiting {
         recorder: &mut Recorder,
         news: &[News],
     ) -> Result<Vec<Recording>, ContainerError> {
-        if let Some(recording) = self.created.take() {
-            return Ok(vec![recording]);
+        let mut found = std::mem::take(&mut self.created);
+        if !self.many && !found.is_empty() {
+            return Ok(found);
         }
         for item in news {
             match item {
                 News::Made(made) => {
-                    let mut candidate = Candidate::new(made.path.clone());
+                    let mut candidate = Candidate::new(made.path.clone(), &self.folders);
                     if let Some(identity) = maker(made) {
                         candidate.is_better_known(identity);
                     }
@@ -174,10 +186,10 @@ impl Waiting {
             .map(|(id, _)| id)
             .collect();
         self.add_unannounced(recorder, &recorded);
+        self.look_at_bundles();
         self.look_at_states(recorder);
         self.learn_ids();
         self.ask_events();
-        let mut found = Vec::new();
         while let Some(id) = self.found(&recorded) {
             found.push(self.claim(recorder, id)?);
             if !self.many {
@@ -209,7 +221,22 @@ impl Waiting {
         for id in recorded {
             if !self.candidates.contains_key(id) {
                 let path = recorder.hierarchy().path_of(*id).unwrap_or_default();
-                self.candidates.insert(*id, Candidate::new(path));
+                let candidate = Candidate::new(path, &self.folders);
+                self.candidates.insert(*id, candidate);
+            }
+        }
+    }
+
+    /// A bundle may be there later than its cgroup was seen.
+    fn look_at_bundles(&mut self) {
+        for candidate in self.candidates.values_mut() {
+            if candidate
+                .identity
+                .as_ref()
+                .is_some_and(|identity| identity.by_path)
+            {
+                let identity = Identity::of_path(&candidate.path, &self.folders);
+                candidate.identity = identity.or(candidate.identity.take());
             }
         }
     }
@@ -319,11 +346,7 @@ impl Waiting {
             let Some(candidate) = self.candidates.get_mut(&id) else {
                 continue;
             };
-            if candidate
-                .identity
-                .as_ref()
-                .is_none_or(|identity| identity.by_path)
-            {
+            if candidate.identity.as_ref().is_none_or(Identity::is_unsure) {
                 let ancestors = proc::line(pid, 8);
                 let starts = ancestors
                     .iter()
@@ -380,7 +403,7 @@ impl Waiting {
         let Candidate { path, identity, .. } = self
             .candidates
             .remove(&id)
-            .unwrap_or_else(|| Candidate::new(String::new()));
+            .unwrap_or_else(|| Candidate::new(String::new(), &[]));
         let below = format!("{path}/");
         let is_below = |waiting: &Self, cgroup: u64| {
             let candidate = waiting.candidates.get(&cgroup);

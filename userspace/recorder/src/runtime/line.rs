@@ -2,7 +2,10 @@
 
 use super::bundle::Bundle;
 use crate::proc;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 /// A process that starts a container: `runc … run|create|restore … ID`, whatever the program is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +107,20 @@ pub fn shim_address(pid: u32, id: &str) -> Option<PathBuf> {
     (value("-id")? == id)
         .then(|| value("-address").map(PathBuf::from))
         .flatten()
+}
+
+/// The sockets of the containerds whose shims run containers of a namespace.
+#[must_use]
+pub(super) fn shim_addresses(namespace: &str) -> BTreeSet<PathBuf> {
+    let address = |pid: u32| {
+        let arguments = proc::command_line(pid)?;
+        let shim = base(arguments.first()?).starts_with("containerd-shim")
+            && option(&arguments, &["-namespace"]) == Some(namespace)
+            && proc::in_own_pid_namespace(pid);
+        let address = option(&arguments, &["-address"]).filter(|_| shim);
+        address.map(PathBuf::from)
+    };
+    proc::all().into_iter().filter_map(address).collect()
 }
 
 fn read_conmon(arguments: &[String]) -> Option<Conmon> {

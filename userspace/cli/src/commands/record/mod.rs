@@ -17,7 +17,7 @@ pub fn run(args: RecordArgs) -> anyhow::Result<Exit> {
 
 fn record(args: RecordArgs) -> anyhow::Result<Exit> {
     let start = Start::parse(&args.target.command);
-    let many = start.as_ref().is_some_and(Start::starts_many);
+    let many = start.as_ref().is_some_and(Start::starts_many) || many_of_pods(&args);
     let mut files = Written {
         outputs: Outputs::check(&args, start.as_ref(), many)?,
         args: &args,
@@ -37,6 +37,18 @@ fn record(args: RecordArgs) -> anyhow::Result<Exit> {
         remove: false,
     };
     recording::record(plan, start, &mut files)
+}
+
+/// Containers of Pods go into a folder, but for the one that -c names of one Pod, and where a file is asked for: then one
+/// starts first, or one is all there is.
+fn many_of_pods(args: &RecordArgs) -> bool {
+    let Some(pods) = args.target.pods() else {
+        return false;
+    };
+    let folder = args.output.as_ref().is_some_and(|path| path.is_dir());
+    let no_file = args.output.is_none() && args.observation.is_none();
+    let waits_for_any = args.target.wait.is_some() && args.target.pod_container.len() != 1;
+    folder || waits_for_any || no_file && pods.may_be_many()
 }
 
 /// Each recording's files.

@@ -53,8 +53,12 @@ impl Outputs {
             let here = PathBuf::from(".");
             let folder = folder.or(args.output.is_none().then_some(&here));
             let Some(path) = folder else {
+                let (who, one) = match args.target.pod {
+                    Some(_) => ("the Pod", "; or name one container with -c"),
+                    None => ("the command", ""),
+                };
                 bail!(
-                    "the command may start more than one container, and {} is no folder; make it one (mkdir), or name another with -o",
+                    "{who} may start more than one container, and {} is no folder; make it one (mkdir), or name another with -o{one}",
                     args.output.clone().unwrap_or_default().display()
                 );
             };
@@ -95,7 +99,12 @@ impl Outputs {
                 let id = target.container_id.as_deref().unwrap_or_default();
                 // A name of 64 bytes need not be an id, nor be cut anywhere.
                 let short = if is_id(id) { &id[..12] } else { id };
-                let name = safe(target.container_name.as_deref().unwrap_or(short));
+                let name = target.container_name.as_deref().unwrap_or(short);
+                // None of the three has an underscore.
+                let name = safe(&match &target.pod {
+                    Some(pod) => format!("{}_{}_{name}", pod.namespace, pod.name),
+                    None => name.to_owned(),
+                });
                 // Two containers of one name, or the same one started twice.
                 let mut unique = name.clone();
                 let mut next = 2;
@@ -273,6 +282,10 @@ pub fn default_name(target: &TargetArgs, start: Option<&Start>) -> String {
         last(program)
     } else if let Some(name) = &target.container {
         name.chars().take(64).collect()
+    } else if let Some(pod) = &target.pod {
+        let names = [pod.to_string().replace('/', "_").replace('*', "")];
+        let all = names.into_iter().chain(target.pod_container.clone());
+        all.collect::<Vec<_>>().join("_")
     } else if let Some(path) = &target.cgroup {
         last(path)
     } else {

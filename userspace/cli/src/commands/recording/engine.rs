@@ -141,6 +141,7 @@ impl Engine {
         let wanted = Wanted {
             names,
             all: false,
+            pods: None,
             engine: Some(kind),
             namespace: containerd.then(|| self.client.namespace()),
             address: containerd.then(|| self.client.address()),

@@ -15,6 +15,7 @@ use seccast_model::{
 };
 use seccast_recorder::{
     News, Recorder, Recording,
+    cgroup::Cgroup,
     command::{self, Running},
     container::Waiting,
     engine::Details,
@@ -75,6 +76,8 @@ pub(super) struct Follow<'a> {
     command: Option<Running>,
     engine: Option<Engine>,
     process: Option<u32>,
+    /// Cgroups of the Pods whose containers were begun, where more than one container is recorded.
+    pods: Vec<Cgroup>,
     /// Containers that were begun.
     begun: usize,
     /// The worst exit of those that were written.
@@ -116,11 +119,12 @@ impl<'a> Follow<'a> {
             command: watched.command,
             engine: watched.engine,
             process: watched.process,
+            pods: Vec::new(),
             begun: 0,
             worst: Exit::Done,
             look: Instant::now(),
         };
-        if let Some(recording) = watched.recording {
+        for recording in watched.recordings {
             following.begin(recording, None);
         }
         following
@@ -214,6 +218,9 @@ impl<'a> Follow<'a> {
             receiver
         });
         self.begun += 1;
+        if recording.target.pod.is_some() && self.sink.is_folder() {
+            self.pods.extend(recording.cgroup.parent());
+        }
         self.active.push(Active {
             judged: false,
             // What was there at the beginning may be gone by now.
@@ -247,17 +254,13 @@ impl<'a> Follow<'a> {
         }
         for recording in found {
             if !self.plan.quiet {
-                let target = &recording.target;
-                let id = target.container_id.as_deref().unwrap_or_default();
-                let name = self
-                    .plan
-                    .target
-                    .container
-                    .as_deref()
-                    .or(target.container_name.as_deref());
+                let given = self.plan.target.container.as_ref();
+                let name = given.map_or_else(
+                    || output::container(&recording.target),
+                    |name| format!("container {}", name.escape_debug()),
+                );
                 self.progress.above(&format!(
-                    "seccast: container {} is starting in cgroup {}",
-                    name.unwrap_or(id).escape_debug(),
+                    "seccast: {name} is starting in cgroup {}",
                     recording.cgroup.path.escape_debug()
                 ));
             }
@@ -268,9 +271,9 @@ impl<'a> Follow<'a> {
             && self.armed.elapsed() >= limit
         {
             self.progress.clear();
-            let name = self.plan.target.container.as_deref().unwrap_or_default();
             bail!(
-                "container {name} did not start within {}; nothing was written",
+                "{} did not start within {}; nothing was written",
+                self.plan.target.named(),
                 humantime::format_duration(limit)
             );
         }
@@ -334,7 +337,7 @@ impl<'a> Follow<'a> {
                     all && status.is_some() && (!self.sink.is_folder() || engine.is_over())
                 }
             }
-            None => all && self.begun > 0 && self.plan.all.is_none(),
+            None => all && self.begun > 0 && self.plan.all.is_none() && !self.pods_live(),
         };
         if over {
             return Ok(Pass::End);
@@ -373,6 +376,11 @@ impl<'a> Follow<'a> {
             ids.extend(self.engine.iter().flat_map(Engine::written_ids));
         }
         ids
+    }
+
+    /// More containers may start in the Pods whose containers were recorded: their sandboxes are there.
+    fn pods_live(&self) -> bool {
+        self.waiting.is_some() && self.pods.iter().any(Cgroup::populated)
     }
 
     /// The target's own end: its process's, or that of everything in its cgroup.
@@ -639,8 +647,8 @@ impl<'a> Follow<'a> {
         }
         let Some(engine) = &self.engine else {
             bail!(
-                "stopped before container {} started; nothing was written",
-                self.plan.target.container.as_deref().unwrap_or_default()
+                "stopped before {} started; nothing was written",
+                self.plan.target.named()
             );
         };
         let name = engine.name();

@@ -115,7 +115,8 @@ pub fn record(plan: Plan, start: Option<Start>, sink: &mut dyn Sink) -> anyhow::
     }
     let by_ptrace_else = plan.backend.is_none() && with_command;
     let waits = plan.target.wait.is_some() || plan.all.is_some() || start.is_some();
-    let mut recorder = match Recorder::start(if waits { SLOTS_WAITING } else { SLOTS }) {
+    let many = waits || plan.target.pod.is_some();
+    let mut recorder = match Recorder::start(if many { SLOTS_WAITING } else { SLOTS }) {
         Err(error) if by_ptrace_else => {
             return follow::traced::record(plan, sink, signals, began, Some(error.into()));
         }
@@ -126,7 +127,8 @@ pub fn record(plan: Plan, start: Option<Start>, sink: &mut dyn Sink) -> anyhow::
         .map(|start| Engine::prepare(start, &plan))
         .transpose()?;
     let by_ptrace_else = by_ptrace_else && engine.is_none();
-    let mut watched = match Watched::arm(&plan, engine, &mut recorder) {
+    let many = sink.is_folder();
+    let mut watched = match Watched::arm(&plan, engine, many, &mut recorder) {
         Err(error) if by_ptrace_else => {
             drop(recorder);
             return follow::traced::record(plan, sink, signals, began, Some(error));

@@ -22,7 +22,7 @@ use std::path::Path;
 /// What is recorded, or waited for.
 #[derive(Default)]
 pub(super) struct Watched {
-    pub(super) recording: Option<Recording>,
+    pub(super) recordings: Vec<Recording>,
     pub(super) waiting: Option<Waiting>,
     pub(super) command: Option<Running>,
     pub(super) engine: Option<Engine>,
@@ -34,9 +34,11 @@ pub(super) struct Watched {
 }
 
 impl Watched {
+    /// `many`: each of several containers has its own files.
     pub(super) fn arm(
         plan: &Plan,
         engine: Option<Engine>,
+        many: bool,
         recorder: &mut Recorder,
     ) -> anyhow::Result<Self> {
         let args = &plan.target;
@@ -58,14 +60,27 @@ impl Watched {
             if armed.is_err() {
                 let _ = cgroup.remove();
             }
-            watched.recording = Some(armed?);
+            watched.recordings.push(armed?);
             watched.command_cgroup = Some(cgroup);
         } else if let Some(name) = &args.container {
             let name = Name::new(name, args.runtime_root.clone(), client(args)?);
             if args.wait.is_some() {
                 watched.waiting = Some(name.wait(recorder)?);
             } else {
-                watched.recording = Some(name.record_running(recorder)?);
+                watched.recordings.push(name.record_running(recorder)?);
+            }
+        } else if let Some(pods) = args.pods() {
+            if args.wait.is_some() {
+                watched.waiting = Some(pods.wait(recorder, many)?);
+            } else {
+                watched.recordings = pods.record_running(recorder)?;
+                if !many && watched.recordings.len() > 1 {
+                    bail!(
+                        "{} containers are meant, and there is one file for them: {}; name one with its Pod and -c, or give a folder with -o",
+                        watched.recordings.len(),
+                        names(&watched.recordings)
+                    );
+                }
             }
         } else if plan.all.is_some() {
             let named = client(args)?;
@@ -81,7 +96,9 @@ impl Watched {
             if cgroup.path == "/" {
                 bail!("the root cgroup holds the whole machine; name a cgroup below it");
             }
-            watched.recording = Some(recorder.watch_present(&cgroup, false, Target::default())?);
+            watched
+                .recordings
+                .push(recorder.watch_present(&cgroup, false, Target::default())?);
         } else if let Some(pid) = args.pid {
             let cgroup = recorder.hierarchy().of_process(pid)?;
             if cgroup.path == "/" {
@@ -92,7 +109,9 @@ impl Watched {
             if !args.whole_cgroup {
                 alone(pid, &cgroup)?;
             }
-            watched.recording = Some(recorder.watch_present(&cgroup, true, Target::default())?);
+            watched
+                .recordings
+                .push(recorder.watch_present(&cgroup, true, Target::default())?);
             watched.process = Some(pid);
         }
         Ok(watched)
@@ -100,7 +119,7 @@ impl Watched {
 
     pub(super) fn describe(&self, plan: &Plan) -> String {
         let args = &plan.target;
-        match (&self.recording, &args.container) {
+        match (self.recordings.as_slice(), self.waiting.is_some()) {
             _ if self.engine.is_some() => {
                 let engine = self.engine.as_ref().map_or("", Engine::name);
                 format!(
@@ -108,14 +127,17 @@ impl Watched {
                     one_line(&args.command)
                 )
             }
-            (None, Some(name)) => format!("waiting for container {name}"),
-            (Some(recording), _) if !args.command.is_empty() => format!(
+            ([], true) if plan.all.is_none() => format!("waiting for {}", args.named()),
+            ([recording], _) if !args.command.is_empty() => format!(
                 "recording {} in cgroup {}",
                 one_line(&args.command),
                 recording.cgroup.path
             ),
-            (Some(recording), _) => format!("recording cgroup {}", recording.cgroup.path),
-            (None, None) => match &plan.all {
+            (recordings @ [_, ..], _) if args.pod.is_some() => {
+                format!("recording {}", names(recordings))
+            }
+            ([recording, ..], _) => format!("recording cgroup {}", recording.cgroup.path),
+            ([], _) => match &plan.all {
                 Some(folder) => format!(
                     "recording every container that starts, into {}",
                     folder.display()
@@ -217,6 +239,15 @@ fn every_engine(named: Option<Client>) -> Result<Vec<Events>, EngineError> {
         events.extend(Events::subscribe(client));
     }
     Ok(events)
+}
+
+/// Containers of Pods.
+fn names(recordings: &[Recording]) -> String {
+    let names: Vec<_> = recordings
+        .iter()
+        .map(|one| output::container(&one.target))
+        .collect();
+    names.join(", ")
 }
 
 /// A command on one line, cut where it is long.

@@ -29,7 +29,9 @@ fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
     let name = args.profile.display().to_string();
     let with_command = !args.target.command.is_empty();
     let start = Start::parse(&args.target.command);
-    let many = start.as_ref().is_some_and(Start::starts_many);
+    let pods = args.target.pods();
+    let many = start.as_ref().is_some_and(Start::starts_many)
+        || pods.is_some_and(|pods| pods.may_be_many());
     if many && args.minimal {
         bail!("--minimal tries one container again and again; the command may start more than one");
     }

@@ -1,0 +1,295 @@
+//! Containers of Pods, as the user named them.
+
+use super::{ContainerError, Waiting, Wanted, identity::Identity};
+use crate::{
+    cgroup::Cgroup,
+    proc,
+    recorder::{Recorder, RecorderError, Recording},
+    runtime::{
+        bundle::Bundle,
+        cri::{self, Contained},
+    },
+};
+use seccast_model::{near, observation::Pod};
+use std::{collections::BTreeSet, fmt, path::PathBuf, str::FromStr};
+
+/// Containers of one Pod, or of those whose names begin alike: `NS/NAME`, `NS/NAME*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pods {
+    namespace: String,
+    name: String,
+    /// Any end of the name is meant, such as those that a Deployment gives.
+    any_end: bool,
+    /// Only containers of these names; every one if there is none.
+    containers: Vec<String>,
+}
+
+/// Why a text names no Pod.
+#[derive(Debug, thiserror::Error)]
+#[error("{part} is no name of a {what} (a-z, 0-9, - and .); write NAMESPACE/NAME, or NAMESPACE/NAME* for any end", part = .part.escape_debug())]
+pub struct PodsError {
+    part: String,
+    what: &'static str,
+}
+
+impl FromStr for Pods {
+    type Err = PodsError;
+
+    /// Without a namespace it is `default`.
+    fn from_str(text: &str) -> Result<Self, PodsError> {
+        let (namespace, name) = text.split_once('/').unwrap_or(("default", text));
+        let (name, any_end) = match name.strip_suffix('*') {
+            Some(name) => (name, true),
+            None => (name, false),
+        };
+        let check = |part: &str, what| {
+            let allowed =
+                |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
+            if part.chars().all(allowed) && part.len() <= 253 {
+                return Ok(part.to_owned());
+            }
+            let part = part.to_owned();
+            Err(PodsError { part, what })
+        };
+        let empty = |what| PodsError {
+            part: "\"\"".to_owned(),
+            what,
+        };
+        if namespace.is_empty() {
+            return Err(empty("namespace"));
+        }
+        if name.is_empty() && !any_end {
+            return Err(empty("Pod"));
+        }
+        Ok(Self {
+            namespace: check(namespace, "namespace")?,
+            name: check(name, "Pod")?,
+            any_end,
+            containers: Vec::new(),
+        })
+    }
+}
+
+impl fmt::Display for Pods {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = if self.any_end { "*" } else { "" };
+        write!(f, "{}/{}{end}", self.namespace, self.name)
+    }
+}
+
+impl Pods {
+    /// Only the containers of these names, if there are any.
+    #[must_use]
+    pub fn only(self, containers: Vec<String>) -> Self {
+        Self { containers, ..self }
+    }
+
+    /// May more than one container be meant?
+    #[must_use]
+    pub fn may_be_many(&self) -> bool {
+        self.any_end || self.containers.len() != 1
+    }
+
+    fn is(&self, pod: &Pod) -> bool {
+        let named = match pod.name.strip_prefix(&self.name) {
+            Some(end) => self.any_end || end.is_empty(),
+            None => false,
+        };
+        named && pod.namespace == self.namespace
+    }
+
+    /// Is this the bundle of one that is meant? A Pod's sandbox never is.
+    #[must_use]
+    pub fn have(&self, bundle: &Bundle) -> bool {
+        let named = |name: &str| {
+            self.containers.is_empty() || self.containers.iter().any(|one| one == name)
+        };
+        !bundle.is_sandbox()
+            && bundle.container_name().is_some_and(named)
+            && bundle.pod().is_some_and(|pod| self.is(&pod))
+    }
+
+    /// Where bundles are looked for.
+    fn folders() -> Result<Vec<PathBuf>, ContainerError> {
+        let folders = cri::folders();
+        if folders.is_empty() {
+            return Err(ContainerError::NoPods {
+                looked: cri::usual(),
+            });
+        }
+        Ok(folders)
+    }
+
+    /// Those that exist, with their cgroups; what has ended is not among them.
+    fn present(&self, recorder: &Recorder) -> Result<Vec<(Contained, Cgroup)>, ContainerError> {
+        let folders = Self::folders()?;
+        let mut found = cri::containers(&folders);
+        found.retain(|one| self.have(&one.bundle));
+        found.sort_by_key(|one| name(&one.bundle));
+        let cgroup = |contained: Contained| {
+            let cgroup = recorder.hierarchy().containing(&contained.id).into_iter();
+            let cgroup = cgroup.min_by_key(|cgroup| cgroup.path.len())?;
+            cgroup.populated().then_some((contained, cgroup))
+        };
+        Ok(found.into_iter().filter_map(cgroup).collect())
+    }
+
+    /// Records those that run.
+    ///
+    /// # Errors
+    /// When there is none, or when the kernel refuses.
+    pub fn record_running(
+        &self,
+        recorder: &mut Recorder,
+    ) -> Result<Vec<Recording>, ContainerError> {
+        let present = self.present(recorder)?;
+        if present.is_empty() {
+            return Err(self.unknown());
+        }
+        let mut recordings = Vec::new();
+        for (contained, cgroup) in present {
+            recordings.push(record(recorder, contained, &cgroup)?);
+        }
+        Ok(recordings)
+    }
+
+    /// Arms for the next start of one of them, or with `many` for every start.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or when nothing here would tell which Pod a container belongs to.
+    pub fn wait(&self, recorder: &mut Recorder, many: bool) -> Result<Waiting, ContainerError> {
+        Self::folders()?;
+        let wanted = Wanted {
+            pods: Some(self.clone()),
+            ..Wanted::default()
+        };
+        let mut waiting = Waiting::arm(recorder, wanted, Vec::new(), many)?;
+        for (contained, cgroup) in self.present(recorder)? {
+            if is_created(&cgroup) {
+                waiting.add_created(record(recorder, contained, &cgroup)?);
+                if !many {
+                    break;
+                }
+            }
+        }
+        Ok(waiting)
+    }
+
+    /// Why none was found.
+    fn unknown(&self) -> ContainerError {
+        let all = cri::containers(&cri::folders());
+        let of_pod = |one: &&Contained| one.bundle.pod().is_some_and(|pod| self.is(&pod));
+        let containers: BTreeSet<_> = all
+            .iter()
+            .filter(of_pod)
+            .filter_map(|one| one.bundle.container_name())
+            .map(str::to_owned)
+            .collect();
+        if !containers.is_empty() {
+            return ContainerError::NotInPod {
+                pods: self.to_string(),
+                wanted: self.containers.join(", "),
+                there: containers.into_iter().collect::<Vec<_>>().join(", "),
+            };
+        }
+        let pods: BTreeSet<String> = all
+            .iter()
+            .filter_map(|one| one.bundle.pod())
+            .map(|pod| format!("{}/{}", pod.namespace, pod.name))
+            .collect();
+        ContainerError::UnknownPod {
+            pods: self.to_string(),
+            others: match pods.len() {
+                0 => "nor does any other".to_owned(),
+                1 => "where one does".to_owned(),
+                many => format!("where {many} do"),
+            },
+            near: near::names(&self.to_string(), pods),
+        }
+    }
+}
+
+/// A Pod's container in one word, for sorting.
+fn name(bundle: &Bundle) -> Option<(String, String, String)> {
+    let pod = bundle.pod()?;
+    Some((pod.namespace, pod.name, bundle.container_name()?.to_owned()))
+}
+
+fn record(
+    recorder: &mut Recorder,
+    contained: Contained,
+    cgroup: &Cgroup,
+) -> Result<Recording, RecorderError> {
+    let identity = Identity::of_contained(contained);
+    let target = identity.target();
+    let mut recording = if is_created(cgroup) {
+        recorder.watch_created(cgroup, target)?
+    } else {
+        recorder.watch_present(cgroup, false, target)?
+    };
+    recording.bundle = identity.bundle;
+    Ok(recording)
+}
+
+/// Does only the runtime's own process wait in it for the start? runc calls it so; its state folder, which knows better, need
+/// not be seen in a Pod.
+fn is_created(cgroup: &Cgroup) -> bool {
+    let processes = cgroup.processes();
+    let waits = |pid: &u32| proc::comm(*pid).is_some_and(|name| name == "runc:[2:INIT]");
+    !processes.is_empty() && processes.iter().all(waits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bundle(pod: &str, container: Option<&str>) -> Bundle {
+        let (namespace, name) = pod.split_once('/').unwrap();
+        let kind = container.map_or("sandbox", |_| "container");
+        let text = serde_json::json!({"annotations": {
+            "io.kubernetes.cri.container-type": kind,
+            "io.kubernetes.cri.container-name": container.unwrap_or_default(),
+            "io.kubernetes.cri.sandbox-name": name,
+            "io.kubernetes.cri.sandbox-namespace": namespace,
+        }});
+        serde_json::from_value(text).unwrap()
+    }
+
+    #[test]
+    fn names_ends_and_containers_are_told_apart() {
+        let check = |pods: &str, only: &[&str], pod: &str, container: Option<&str>| {
+            let pods: Pods = pods.parse().unwrap();
+            let only = only.iter().map(|name| (*name).to_owned()).collect();
+            pods.only(only).have(&bundle(pod, container))
+        };
+        let app = Some("app");
+        assert!(check("web", &[], "default/web", app));
+        assert!(!check("web", &[], "default/web-1", app));
+        assert!(!check("web", &[], "shop/web", app));
+        assert!(check("shop/web", &[], "shop/web", app));
+        assert!(check("shop/web-*", &[], "shop/web-5d4-x", app));
+        assert!(!check("shop/web-*", &[], "shop/web", app));
+        assert!(check("shop/*", &[], "shop/any", app));
+        assert!(check("web", &["side", "app"], "default/web", app));
+        assert!(!check("web", &["ap"], "default/web", app));
+        assert!(!check("web", &[], "default/web", None));
+    }
+
+    #[test]
+    fn what_is_no_name_of_a_pod_is_refused() {
+        for text in [
+            "", "/", "a/", "/a", "a/b/c", "a*b", "A/b", "a/b c", "a/../b", "*/a",
+        ] {
+            assert!(text.parse::<Pods>().is_err(), "{text}");
+        }
+        for text in ["a", "a/b", "a/b*", "a/*", "*"] {
+            let pods: Pods = text.parse().unwrap();
+            let whole = if text.contains('/') {
+                text.to_owned()
+            } else {
+                format!("default/{text}")
+            };
+            assert_eq!(pods.to_string(), whole);
+        }
+    }
+}
