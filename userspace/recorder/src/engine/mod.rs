@@ -3,6 +3,7 @@
 
 mod client;
 pub mod command;
+pub mod cri;
 mod events;
 
 pub use client::{Client, Details};
