@@ -325,7 +325,12 @@ impl Cluster {
         ))
     }
 
-    fn ask<T: serde::de::DeserializeOwned>(
+    /// Sends one request; `question` is what its errors name.
+    ///
+    /// # Errors
+    ///
+    /// What the server or the network says.
+    pub(crate) fn ask<T: serde::de::DeserializeOwned>(
         &self,
         question: Question<'_>,
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
@@ -497,7 +502,7 @@ fn causes(status: &Status) -> impl Iterator<Item = &StatusCause> {
 }
 
 /// The last cause: "Connection refused (os error 111)" instead of "client error (Connect)".
-fn innermost(error: &kube::Error) -> String {
+pub(crate) fn innermost(error: &kube::Error) -> String {
     let mut inner: &dyn std::error::Error = error;
     // A failed TLS handshake is an io::Error around rustls' error, and both say the same.
     while let Some(source) = inner.source() {

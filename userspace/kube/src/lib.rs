@@ -3,6 +3,8 @@
 //! The only crate that knows kube. It prints nothing.
 
 pub mod cluster;
+pub mod kubelet;
+pub mod node;
 pub mod pod;
 pub mod rollout;
 pub mod workload;
