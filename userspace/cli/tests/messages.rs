@@ -461,3 +461,70 @@ fn the_gate_tells_wrong_usage_from_a_profile_that_fails() {
         assert!(stderr.contains(says), "{stderr}");
     }
 }
+
+#[test]
+fn an_api_server_that_cannot_be_asked_is_named_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = |server: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Config, current-context: here, clusters: [{{name: c, cluster: {{server: '{server}'}}}}],\n \
+             users: [{{name: u, user: {{token: t}}}}], contexts: [{{name: here, context: {{cluster: c, user: u}}}}]}}\n"
+        )
+    };
+    // A port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = format!("https://{}", port.local_addr().unwrap());
+    drop(port);
+    for (name, content) in [
+        ("closed", kubeconfig(&closed)),
+        ("unknown", kubeconfig("https://kubernetes.invalid:6443")),
+        ("none", "hello".to_owned()),
+        (
+            "no-context",
+            kubeconfig(&closed).replace("current-context: here, ", ""),
+        ),
+    ] {
+        fs::write(folder.path().join(name), content).unwrap();
+    }
+    let attach = |options: &[&str], says: &[&str]| {
+        let args = ["attach", "deploy/web", "--detach"];
+        refuses(folder.path(), &[&args, options].concat(), says);
+    };
+    attach(
+        &["--kubeconfig", "closed"],
+        &[
+            "deployment/web",
+            &closed,
+            "Connection refused",
+            "is it running there",
+        ],
+    );
+    attach(
+        &["--kubeconfig", "unknown"],
+        &[
+            "https://kubernetes.invalid:6443",
+            "lookup",
+            "does not resolve from here",
+        ],
+    );
+    attach(&["--kubeconfig", "none"], &["the kubeconfig none:"]);
+    attach(
+        &["--kubeconfig", "missing"],
+        &["the kubeconfig missing: No such file"],
+    );
+    attach(
+        &["--kubeconfig", "no-context"],
+        &["no-context", "no current context", "--context"],
+    );
+    attach(
+        &["--kubeconfig", "closed", "--context", "her"],
+        &[
+            "closed has no context her (did you mean here?)",
+            "kubectl config get-contexts",
+        ],
+    );
+    attach(
+        &["--kubeconfig", "closed", "--context", "here"],
+        &["Connection refused"],
+    );
+}

@@ -406,15 +406,29 @@ impl Cluster {
         }
     }
 
-    /// The names that may have been meant; nothing where they may not be listed.
+    /// What may have been meant: near names, or another namespace. Nothing where they may not be listed.
     fn near(&self, question: Question<'_>) -> String {
-        let there = self
-            .list(question.path, question.plural, "")
-            .unwrap_or_default();
-        let there = there
-            .iter()
-            .filter_map(|object| object["metadata"]["name"].as_str().map(str::to_owned));
-        near::suggestion(&near::names(question.name, there))
+        let Question {
+            path, plural, name, ..
+        } = question;
+        let text = |object: &Value, key: &str| object["metadata"][key].as_str().map(str::to_owned);
+        let there = self.list(path, plural, "").unwrap_or_default();
+        let there = there.iter().filter_map(|object| text(object, "name"));
+        let near = near::suggestion(&near::names(name, there));
+        if !near.is_empty() {
+            return near;
+        }
+        let everywhere = Request::new(format!("/{path}/{plural}"));
+        let named = ListParams::default()
+            .fields(&format!("metadata.name={name}"))
+            .limit(1);
+        let list = self.ask::<Value>(question, everywhere.list(&named));
+        let namespace = list
+            .ok()
+            .and_then(|list| text(&list["items"][0], "namespace"));
+        namespace.map_or_else(String::new, |namespace| {
+            format!(" (there is one in namespace {namespace})")
+        })
     }
 }
 
@@ -450,6 +464,9 @@ async fn config(access: &Access) -> Result<(Config, String), ClusterError> {
     let unusable = |error: &KubeconfigError| ClusterError::Kubeconfig {
         from: from.clone(),
         reason: match error {
+            KubeconfigError::ReadConfig(error, path) if path.as_os_str() == from.as_str() => {
+                error.to_string()
+            }
             KubeconfigError::ReadConfig(error, path) => format!("{}: {error}", path.display()),
             KubeconfigError::CurrentContextNotSet => {
                 "it has no current context; give --context".to_owned()

@@ -117,7 +117,7 @@ pub fn judge(workload: &Workload) -> Progress {
             if updated < wanted {
                 moving(format!("{updated} of {wanted} Pods are new"))
             } else if old > 0 {
-                moving(format!("{old} old Pods are still there"))
+                moving(format!("{old} of the old Pods still there"))
             } else if available < updated {
                 moving(format!("{available} of {updated} new Pods are available"))
             } else {
@@ -428,7 +428,7 @@ mod tests {
         );
         deploy(
             json!({"observedGeneration": 2, "replicas": 4, "updatedReplicas": 3, "availableReplicas": 3}),
-            "moving: 1 old Pods are still there",
+            "moving: 1 of the old Pods still there",
         );
         deploy(
             json!({"observedGeneration": 2, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 2}),

@@ -301,13 +301,15 @@ fn carry_out(cluster: &Cluster, args: &AttachArgs, plan: &Plan) -> anyhow::Resul
             } else {
                 "under it"
             };
-            say(&format!(
-                "{pods} Pods run {how} after {:.1} s",
-                after.as_secs_f64()
-            ));
-            if !args.detach {
+            let line = format!("{} {how}", count(pods, "Pod runs", "Pods run"));
+            if plan.after.is_none() {
+                say(&line);
+            } else {
+                say(&format!("{line} after {:.1} s", after.as_secs_f64()));
+            }
+            if plan.after.is_some() && !args.detach {
                 say(
-                    "whether the profile is on nodes that have no such Pod yet, the API server does not know: `seccast install` puts it there",
+                    "the API server does not know whether nodes without such a Pod have the profile: `seccast install` puts it there",
                 );
             }
         }
@@ -328,6 +330,10 @@ fn carry_out(cluster: &Cluster, args: &AttachArgs, plan: &Plan) -> anyhow::Resul
     Ok(())
 }
 
+fn count(count: i64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 fn in_words(trouble: &Trouble) -> String {
     let Trouble {
         container,
@@ -337,11 +343,11 @@ fn in_words(trouble: &Trouble) -> String {
         nodes,
         ..
     } = trouble;
-    let who = if *pods == 1 {
-        "1 new Pod".to_owned()
-    } else {
-        format!("{pods} new Pods")
-    };
+    let who = count(
+        i64::try_from(*pods).unwrap_or(i64::MAX),
+        "new Pod",
+        "new Pods",
+    );
     let nodes = nodes
         .iter()
         .map(String::as_str)
@@ -369,8 +375,7 @@ fn advice(trouble: &Trouble) -> String {
         .join(", ");
     match &trouble.meaning {
         Some(Meaning::Missing { path }) => format!(
-            "{nodes} has no {path}: put it there with `seccast install` or the DaemonSet; the kubelet tries again by itself. Is the path wrong, \
-             attach the right one"
+            "{nodes} has no {path}: put it there with `seccast install` or the DaemonSet; the kubelet then goes on by itself. Or attach the right path"
         ),
         Some(Meaning::Unusable) => {
             "the runtime does not take the file as a profile: `seccast convert` makes a plain one, `seccast install` puts it on the node".to_owned()
@@ -423,4 +428,66 @@ fn undo(args: &AttachArgs, plan: &Plan) -> String {
         );
     }
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Args, Verb};
+    use clap::Parser as _;
+
+    /// What is proposed to somebody who typed this, and whose containers had these profiles.
+    fn check(typed: &str, had: &[(&str, Option<Value>)], expect: &str) {
+        let words = typed.split_whitespace();
+        let Verb::Attach(args) = Args::try_parse_from(words).unwrap().verb else {
+            panic!("{typed}");
+        };
+        let containers = had.iter().map(
+            |(name, profile)| json!({"name": name, "securityContext": {"seccompProfile": profile}}),
+        );
+        let containers: Vec<_> = containers.collect();
+        let slot = |name: &str| Slot {
+            init: false,
+            name: name.to_owned(),
+        };
+        let plan = Plan {
+            workload: Workload {
+                reference: args.targets[0].parse().unwrap(),
+                object: json!({"spec": {"template": {"spec": {"containers": containers}}}}),
+            },
+            change: had.iter().map(|(name, _)| (slot(name), None)).collect(),
+            after: None,
+        };
+        assert_eq!(undo(&args, &plan), expect, "{typed}");
+    }
+
+    #[test]
+    fn the_way_back_is_a_command() {
+        let localhost = |path: &str| Some(json!({"type": "Localhost", "localhostProfile": path}));
+        let new = "--profile new.json";
+        check(
+            &format!("seccast attach deploy/web {new}"),
+            &[("app", None)],
+            "`seccast attach deployment/web -c app --detach`",
+        );
+        check(
+            &format!("seccast attach deploy/web -n shop {new}"),
+            &[
+                ("app", localhost("old.json")),
+                ("log", localhost("old.json")),
+            ],
+            "`seccast attach deployment/web -n shop -c app -c log --profile old.json`",
+        );
+        let default = Some(json!({"type": "RuntimeDefault"}));
+        check(
+            &format!("seccast attach ds/agent {new}"),
+            &[("app", default)],
+            "`kubectl rollout undo daemonset/agent`",
+        );
+        check(
+            &format!("seccast attach sts/db {new}"),
+            &[("app", localhost("a.json")), ("log", None)],
+            "`kubectl rollout undo statefulset/db`, then delete the Pod that waits: a StatefulSet does not replace a broken one by itself",
+        );
+    }
 }
