@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::process::{self, Run};
 use crate::steps::{self, Step};
-use crate::{bpf, codegen, demo, fuzz, places, setup, test, vm};
+use crate::{bpf, codegen, demo, e2e, fuzz, places, setup, test, vm};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -81,6 +81,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }));
     all.push(Step::work("vm", "cargo xtask vm", || {
         vm::run(&vm::Args::default())
+    }));
+    all.push(Step::work("e2e", "cargo xtask e2e", || {
+        e2e::run(&e2e::Args::default())
     }));
     steps::run(all, &args.only)
 }

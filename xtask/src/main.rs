@@ -7,6 +7,7 @@ mod cluster;
 mod codegen;
 mod demo;
 mod dist;
+mod e2e;
 mod fuzz;
 mod guest;
 mod image;
@@ -54,6 +55,8 @@ enum Verb {
     Guest,
     /// A real Kubernetes on this machine, without a registry.
     Cluster(cluster::Args),
+    /// Run the tests that need a cluster, in one that is made for them.
+    E2e(e2e::Args),
     /// Measure what seccast costs on this machine.
     Bench(bench::Args),
     /// Record the servers of `profiles/apps` under load, and write their profiles.
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
         Verb::Vm(args) => vm::run(&args),
         Verb::Guest => guest::run(),
         Verb::Cluster(args) => cluster::run(&args),
+        Verb::E2e(args) => e2e::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Profiles(args) => profiles::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),

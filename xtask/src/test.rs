@@ -23,6 +23,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// The steps of `test`, which `ci` has too.
 pub(crate) fn steps() -> Result<Vec<Step>> {
     let rooted = ["seccast-rig", "seccast-kernel"];
+    // And those of `cargo xtask e2e`, which need a cluster.
+    let elsewhere = [rooted[0], rooted[1], crate::e2e::PACKAGE];
     let test = cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]);
     Ok(vec![
         Step::work("setup", "cargo xtask setup", || setup::tools().map(drop)),
@@ -33,7 +35,7 @@ pub(crate) fn steps() -> Result<Vec<Step>> {
         ),
         Step::command(
             "test",
-            test.args(rooted.map(|package| format!("--exclude={package}"))),
+            test.args(elsewhere.map(|package| format!("--exclude={package}"))),
         ),
         // The kernel tests run what is shipped.
         Step::work("dist", "cargo xtask dist", dist::run),

@@ -70,9 +70,17 @@ pub(crate) struct Up {
     /// How many seconds to wait for another cluster of this machine to be taken down.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub(crate) wait: u64,
-    /// What root is started with: the programs, and archives of images for every node.
-    #[arg(long, hide = true, requires = "images")]
-    programs: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) prepared: Prepared,
+}
+
+/// What root is started with, made by the user.
+#[derive(clap::Args, Clone, Default)]
+pub(crate) struct Prepared {
+    /// The folder of the cluster's programs.
+    #[arg(long, hide = true)]
+    pub(crate) programs: Option<PathBuf>,
+    /// Archives of images for every node.
     #[arg(long, hide = true)]
     images: Vec<PathBuf>,
 }
@@ -97,40 +105,50 @@ struct Shell {
 pub(crate) fn run(args: &Args) -> Result<()> {
     process::want_root("running a cluster")?;
     match &args.verb {
-        Verb::Up(up) if up.programs.is_some() => start(up),
-        _ if !process::is_root() && !matches!(args.verb, Verb::Up(_)) => again_as_root(),
-        Verb::Up(up) => {
-            let prepared = prepare(up)?;
-            if process::is_root() {
-                start(&prepared)
-            } else {
-                prepared.as_root()
-            }
-        }
+        Verb::Up(up) if up.prepared.programs.is_some() => start(up),
+        Verb::Up(up) => self::up(up),
+        _ if !process::is_root() => again_as_root(),
         Verb::Down(down) => self::down(down.force),
         Verb::LoadImage { archives } => load_images(archives),
         Verb::Shell(shell) => self::shell(shell),
     }
 }
 
-impl Up {
-    fn as_root(&self) -> Result<()> {
-        let xtask = std::env::current_exe().context("failed to find this program's own file")?;
-        let mut run = Run::new(xtask)
-            .args(["cluster", "up", "--nodes"])
-            .arg(self.nodes.to_string())
-            .arg(format!("--wait={}", self.wait));
-        for archive in &self.images {
-            run = run.arg("--images").arg(archive);
+impl Prepared {
+    /// The same as words of a command line.
+    pub(crate) fn words(&self, mut run: Run) -> Run {
+        for (option, paths) in [
+            ("--programs", self.programs.as_slice()),
+            ("--images", &self.images),
+        ] {
+            for path in paths {
+                run = run.arg(option).arg(path);
+            }
         }
-        if let Some(programs) = &self.programs {
-            run = run.arg("--programs").arg(programs);
-        }
-        run.env("SECCAST_CACHE", places::cache()?)
-            .limit(UP + Duration::from_secs(self.wait))
-            .rooted()
-            .run()
+        run
     }
+}
+
+fn up(up: &Up) -> Result<()> {
+    let up = Up {
+        prepared: prepare()?,
+        ..up.clone()
+    };
+    if process::is_root() {
+        return start(&up);
+    }
+    let xtask = std::env::current_exe().context("failed to find this program's own file")?;
+    let again = Run::new(xtask)
+        .args(["cluster", "up"])
+        .arg(format!("--nodes={}", up.nodes))
+        .arg(format!("--wait={}", up.wait));
+    up.prepared
+        .words(again)
+        .env("SECCAST_CACHE", places::cache()?)
+        .env("CARGO_MANIFEST_DIR", places::root().join("xtask"))
+        .limit(UP + Duration::from_secs(up.wait))
+        .rooted()
+        .run()
 }
 
 /// The same command line with root's rights and our cache.
@@ -148,7 +166,7 @@ fn again_as_root() -> Result<()> {
 }
 
 /// What a user does: builds the programs and packs the images.
-pub(crate) fn prepare(up: &Up) -> Result<Up> {
+pub(crate) fn prepare() -> Result<Prepared> {
     setup::tools()?;
     setup::cluster(programs::missing()?)?;
     let programs = programs::ready()?;
@@ -167,10 +185,9 @@ pub(crate) fn prepare(up: &Up) -> Result<Up> {
     if seccast.is_file() {
         images.push(seccast);
     }
-    Ok(Up {
+    Ok(Prepared {
         programs: Some(programs),
         images,
-        ..up.clone()
     })
 }
 
@@ -188,7 +205,8 @@ fn pack(name: &str, tree: &Path, command: &[&str]) -> Result<PathBuf> {
 
 /// What root does. Whatever fails, nothing is left but logs.
 pub(crate) fn start(up: &Up) -> Result<()> {
-    let programs = up.programs.clone().context("no programs are named")?;
+    let programs = up.prepared.programs.clone();
+    let programs = programs.context("no programs are named")?;
     let started = Instant::now();
     let lock = lock(Duration::from_secs(up.wait))?;
     remains::remove()?;
@@ -247,7 +265,7 @@ fn bring_up(cluster: &mut Cluster, up: &Up, lock: &File) -> Result<()> {
     }
     for node in &nodes {
         node.wait_for_containerd()?;
-        for archive in &up.images {
+        for archive in &up.prepared.images {
             load(cluster, node.node, archive)?;
         }
     }
@@ -317,7 +335,7 @@ fn share_lock() -> Option<OwnedFd> {
     pidfd_getfd(process, number, PidfdGetfdFlags::empty()).ok()
 }
 
-fn load_images(archives: &[PathBuf]) -> Result<()> {
+pub(crate) fn load_images(archives: &[PathBuf]) -> Result<()> {
     let cluster = Cluster::running()?;
     let own;
     let archives = if archives.is_empty() {

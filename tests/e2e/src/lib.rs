@@ -1,0 +1,402 @@
+//! Tests in a real Kubernetes: what they share.
+//!
+//! A test takes [`cluster`] first, which panics where no cluster is up, and then a [`Namespace`] of its own, which is
+//! gone when the test is over. Every wait is bounded; whatever fails panics with all that was said.
+//!
+//! ```no_run
+//! let cluster = seccast_e2e::cluster();
+//! let space = cluster.namespace("hello");
+//! space.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: …");
+//! space.ready("web");
+//! assert_eq!(space.exec("web", "app", &["/bin/echo", "yes"]), "yes\n");
+//! let pid = space.pid("web", "app"); // on this machine, so /proc/PID is the container's
+//! ```
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests are tests, and a test fails by panicking"
+)]
+
+use seccast_rig::cluster::{Cluster, Node};
+use seccast_rig::oci::Image;
+use seccast_rig::process::{self, Output};
+use seccast_rig::{Serial, serial};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fs;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Longest time that one command may take on a busy machine.
+pub const COMMAND: Duration = Duration::from_secs(60);
+
+/// Longest time that something may take to come about: a Pod to be ready, a rollout, a file on a node.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Where Kubernetes looks for profiles on a node.
+pub const SECCOMP: &str = "/var/lib/kubelet/seccomp";
+
+/// The image of busybox, with all applets in `/bin`.
+pub const BUSYBOX: &str = "localhost/busybox:1";
+
+/// The image of redis, with its tools in `/usr/bin`.
+pub const REDIS: &str = "localhost/redis:1";
+
+/// The image of the seccast under test.
+pub const SECCAST: &str = "localhost/seccast:dev";
+
+/// The cluster that is up; no other test runs while it is held.
+#[derive(Debug)]
+pub struct Fixture {
+    cluster: Cluster,
+    _serial: Serial,
+}
+
+/// Waits until no other test uses the machine.
+///
+/// # Panics
+/// When no cluster is up: these tests have nothing to fall back on, and never skip.
+#[must_use]
+pub fn cluster() -> Fixture {
+    let serial = serial().unwrap();
+    match Cluster::running() {
+        Ok(cluster) => Fixture {
+            cluster,
+            _serial: serial,
+        },
+        Err(error) => panic!("{error:#}\n`cargo xtask e2e` starts one for these tests"),
+    }
+}
+
+/// The seccast under test, on this machine: `$SECCAST_BIN`.
+///
+/// # Panics
+/// When the variable is not set.
+#[must_use]
+pub fn seccast() -> PathBuf {
+    let binary = std::env::var_os("SECCAST_BIN");
+    binary
+        .expect("SECCAST_BIN names no seccast; `cargo xtask e2e` sets it")
+        .into()
+}
+
+impl Fixture {
+    /// Node 1 or 2.
+    #[must_use]
+    pub fn node(&self, number: usize) -> &Node {
+        let count = self.cluster.nodes.len();
+        let node = number.checked_sub(1).and_then(|at| self.nodes.get(at));
+        node.unwrap_or_else(|| panic!("no node {number}: the cluster has {count}"))
+    }
+
+    /// Runs a command on a node and returns what it wrote to stdout.
+    pub fn on(&self, node: &Node, words: &[&str]) -> String {
+        let mut command = self.command(node, words[0]);
+        process::check(command.args(&words[1..]), COMMAND)
+            .unwrap()
+            .stdout
+    }
+
+    /// The seccast under test on a node, to be completed; as root, outside of any container.
+    #[must_use]
+    pub fn seccast(&self, node: &Node) -> Command {
+        self.command(node, seccast())
+    }
+
+    /// Runs kubectl and returns what it wrote to stdout.
+    pub fn kubectl(&self, words: &[&str]) -> String {
+        process::check(self.cluster.kubectl().args(words), COMMAND)
+            .unwrap()
+            .stdout
+    }
+
+    /// Runs kubectl, whatever becomes of it.
+    pub fn try_kubectl(&self, words: &[&str]) -> Output {
+        process::output(self.cluster.kubectl().args(words), COMMAND).unwrap()
+    }
+
+    /// Loads an image on every node.
+    pub fn load(&self, image: &Image) {
+        let dir = tempfile::tempdir().unwrap();
+        let archive = dir.path().join("image.tar");
+        image.write(&archive).unwrap();
+        for node in &self.nodes {
+            let mut ctr = self.command(node, "ctr");
+            ctr.args(["--namespace=k8s.io", "images", "import", "--local"]);
+            process::check(ctr.arg(&archive), COMMAND).unwrap();
+        }
+    }
+
+    /// Writes a profile by hand, as `localhostProfile: REL` finds it on every node.
+    pub fn write_profile(&self, rel: &str, profile: &Value) {
+        for node in &self.nodes {
+            let file = self.disk(node, SECCOMP).join(rel);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(&file, profile.to_string()).unwrap();
+        }
+    }
+
+    /// A namespace for one test; one that an interrupted run has left is removed first.
+    #[must_use]
+    pub fn namespace(&self, name: &str) -> Namespace<'_> {
+        self.kubectl(&["delete", "namespace", name, "--ignore-not-found", "--wait"]);
+        self.kubectl(&["create", "namespace", name]);
+        let space = Namespace {
+            cluster: self,
+            name: name.to_owned(),
+        };
+        // No Pod can be made before it is there.
+        space.until("the default service account", || {
+            let account = space.try_kubectl(&["get", "serviceaccount", "default"]);
+            account.status.success().then_some(())
+        });
+        space
+    }
+}
+
+impl Deref for Fixture {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+/// A namespace of the cluster; all that is in it goes with it.
+#[derive(Debug)]
+pub struct Namespace<'a> {
+    cluster: &'a Fixture,
+    name: String,
+}
+
+impl Namespace<'_> {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs kubectl in this namespace and returns what it wrote to stdout.
+    pub fn kubectl(&self, words: &[&str]) -> String {
+        self.cluster.kubectl(&self.words(words))
+    }
+
+    /// Runs kubectl in this namespace, whatever becomes of it.
+    pub fn try_kubectl(&self, words: &[&str]) -> Output {
+        self.cluster.try_kubectl(&self.words(words))
+    }
+
+    fn words<'a>(&'a self, words: &[&'a str]) -> Vec<&'a str> {
+        // First, so that it is not taken for a word of a command that kubectl hands on.
+        [&["--namespace", self.name.as_str()][..], words].concat()
+    }
+
+    /// Applies manifests, YAML or JSON.
+    pub fn apply(&self, manifests: &str) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("manifests.yaml");
+        fs::write(&file, manifests).unwrap();
+        self.kubectl(&["apply", "--filename", file.to_str().unwrap()]);
+    }
+
+    /// Makes a Pod of one container `app`, which nothing restarts, with these fields of the container beside its image.
+    pub fn pod(&self, name: &str, image: &str, container: Value) {
+        let mut app = json!({ "name": "app", "image": image });
+        let fields = app.as_object_mut().unwrap();
+        fields.extend(container.as_object().unwrap().clone());
+        self.make_pod(name, &json!({ "containers": [app] }));
+    }
+
+    /// Makes a Pod of this `spec`, which nothing restarts, and which ends at once when it is removed.
+    pub fn make_pod(&self, name: &str, spec: &Value) {
+        let mut spec = spec.clone();
+        let fields = spec.as_object_mut().unwrap();
+        for (field, value) in [
+            ("restartPolicy", json!("Never")),
+            ("terminationGracePeriodSeconds", json!(0)),
+        ] {
+            fields.entry(field).or_insert(value);
+        }
+        let pod = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": { "name": name, "labels": { "app": name } },
+            "spec": spec,
+        });
+        self.apply(&pod.to_string());
+    }
+
+    /// An object as the API server has it, for example `get("pod/web")`.
+    pub fn get(&self, object: &str) -> Value {
+        serde_json::from_str(&self.kubectl(&["get", object, "-o", "json"])).unwrap()
+    }
+
+    /// Asks until there is an answer.
+    ///
+    /// # Panics
+    /// After two minutes, with what the namespace's Pods look like and what happened there.
+    pub fn until<T>(&self, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+        let start = Instant::now();
+        loop {
+            if let Some(answer) = ask() {
+                return answer;
+            }
+            if start.elapsed() > PATIENCE {
+                let pods = self.try_kubectl(&["get", "pods", "-o", "wide"]).stdout;
+                let events = ["get", "events", "--sort-by=.lastTimestamp"];
+                let events = self.try_kubectl(&events).stdout;
+                panic!("waited {PATIENCE:?} for {what}\n{pods}\n{events}");
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Waits until a Pod is ready.
+    pub fn ready(&self, pod: &str) {
+        self.until(&format!("Pod {pod} to be ready"), || {
+            let pod = self.get(&format!("pod/{pod}"));
+            let conditions = pod["status"]["conditions"].as_array()?;
+            let ready = |of: &Value| of["type"] == "Ready" && of["status"] == "True";
+            conditions.iter().any(ready).then_some(())
+        });
+    }
+
+    /// Waits until a Deployment, DaemonSet or StatefulSet such as `deploy/web` has rolled out.
+    pub fn rolled_out(&self, workload: &str) {
+        let words = ["rollout", "status", workload, "--timeout=120s"];
+        let mut kubectl = self.cluster.cluster.kubectl();
+        process::check(kubectl.args(self.words(&words)), PATIENCE + COMMAND).unwrap();
+    }
+
+    /// Waits until a Pod is over, and returns its phase: `Succeeded` or `Failed`.
+    pub fn ended(&self, pod: &str) -> String {
+        self.until(&format!("Pod {pod} to end"), || {
+            let pod = self.get(&format!("pod/{pod}"));
+            let phase = pod["status"]["phase"].as_str()?;
+            matches!(phase, "Succeeded" | "Failed").then(|| phase.to_owned())
+        })
+    }
+
+    /// What a container has written.
+    pub fn logs(&self, pod: &str, container: &str) -> String {
+        self.kubectl(&["logs", pod, "--container", container])
+    }
+
+    /// Runs a command in a container and returns what it wrote to stdout.
+    pub fn exec(&self, pod: &str, container: &str, words: &[&str]) -> String {
+        self.kubectl(&[&["exec", pod, "--container", container, "--"], words].concat())
+    }
+
+    /// Runs a command in a container, whatever becomes of it.
+    pub fn try_exec(&self, pod: &str, container: &str, words: &[&str]) -> Output {
+        self.try_kubectl(&[&["exec", pod, "--container", container, "--"], words].concat())
+    }
+
+    /// The names of the Pods with this label, for example `app=web`.
+    pub fn pods(&self, label: &str) -> Vec<String> {
+        let names = ["get", "pods", "-l", label, "-o", "name"];
+        let names = self.kubectl(&names);
+        let name = |line: &str| line.trim_start_matches("pod/").to_owned();
+        names.lines().map(name).collect()
+    }
+
+    /// The node on which a Pod is.
+    #[must_use]
+    pub fn node_of(&self, pod: &str) -> &Node {
+        let name = self.get(&format!("pod/{pod}"))["spec"]["nodeName"].clone();
+        let node = self.cluster.nodes.iter().find(|node| name == node.name);
+        node.unwrap_or_else(|| panic!("Pod {pod} is on no node of ours: {name}"))
+    }
+
+    /// The 64 hexadecimal digits of a container, of whatever kind; empty before it is made.
+    pub fn container_id(&self, pod: &str, container: &str) -> String {
+        let status = self.get(&format!("pod/{pod}"))["status"].clone();
+        let lists = [
+            "containerStatuses",
+            "initContainerStatuses",
+            "ephemeralContainerStatuses",
+        ];
+        let all = lists.iter().filter_map(|list| status[list].as_array());
+        let found = all.flatten().find(|of| of["name"] == container);
+        let id = found.and_then(|of| of["containerID"].as_str());
+        id.unwrap_or_default()
+            .trim_start_matches("containerd://")
+            .to_owned()
+    }
+
+    /// The first process of a container that runs, by its number on this machine.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn pid(&self, pod: &str, container: &str) -> u32 {
+        let id = self.container_id(pod, container);
+        let node = self.node_of(pod);
+        let tasks = ["ctr", "--namespace=k8s.io", "tasks", "list"];
+        let tasks = self.cluster.on(node, &tasks);
+        let pid = tasks.lines().find_map(|line| {
+            let mut words = line.split_whitespace();
+            (words.next() == Some(id.as_str())).then(|| words.next())?
+        });
+        let pid = pid.and_then(|pid| pid.parse().ok());
+        pid.unwrap_or_else(|| panic!("{container} of {pod} ({id}) does not run:\n{tasks}"))
+    }
+
+    /// A line of `/proc/PID/status` of a container's first process, for example `Seccomp`, `CapEff`, `NoNewPrivs`.
+    pub fn status(&self, pod: &str, container: &str, field: &str) -> String {
+        let file = format!("/proc/{}/status", self.pid(pod, container));
+        let status = fs::read_to_string(&file).unwrap();
+        let of = |line: &str| {
+            Some(
+                line.strip_prefix(field)?
+                    .strip_prefix(':')?
+                    .trim()
+                    .to_owned(),
+            )
+        };
+        let value = status.lines().find_map(of);
+        value.unwrap_or_else(|| panic!("{file} has no {field}"))
+    }
+}
+
+impl Drop for Namespace<'_> {
+    fn drop(&mut self) {
+        // What the containers said would be gone otherwise.
+        if std::thread::panicking() {
+            let all = self.try_kubectl(&["get", "all", "-o", "wide"]);
+            eprintln!("{}{}", all.stdout, all.stderr);
+        }
+        let mut kubectl = self.cluster.cluster.kubectl();
+        kubectl.args(["delete", "namespace", &self.name, "--wait=false"]);
+        // One that stays disturbs nobody.
+        let _ = process::output(&mut kubectl, COMMAND);
+    }
+}
+
+/// A profile that allows everything, with one exception: `name` returns the error `errno`.
+#[must_use]
+pub fn all_but(name: &str, errno: u32) -> Value {
+    json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{ "names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": errno }],
+    })
+}
+
+/// The application's calls in an observation's file, by name.
+///
+/// # Panics
+/// When it is none.
+#[must_use]
+pub fn application_calls(observation: &Path) -> BTreeSet<String> {
+    let bytes = fs::read(observation).unwrap();
+    let observation = seccast_model::Observation::from_json(&bytes).unwrap();
+    let of_application = observation
+        .calls
+        .iter()
+        .filter(|((_, phase), _)| *phase == seccast_model::observation::Phase::App);
+    of_application
+        .flat_map(|(_, calls)| calls.keys().cloned())
+        .collect()
+}
