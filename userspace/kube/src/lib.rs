@@ -5,6 +5,7 @@
 pub mod cluster;
 pub mod kubelet;
 pub mod node;
+pub mod manifest;
 pub mod pod;
 pub mod rollout;
 pub mod workload;

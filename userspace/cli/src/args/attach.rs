@@ -99,7 +99,6 @@ pub struct AttachArgs {
 
 impl AttachArgs {
     /// The path that is to be attached; `None` when any is to be taken out.
-    #[allow(dead_code, reason = "for files and live")]
     pub fn wanted(&self) -> Option<&str> {
         if self.audit {
             return Some(LocalhostProfile::AUDIT);

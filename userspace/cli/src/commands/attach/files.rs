@@ -1,9 +1,278 @@
 //! Manifests, compose files and Helm values.
 
-use crate::{args::attach::AttachArgs, exit::Exit};
-use anyhow::bail;
+use super::{look_up, usage, warn};
+use crate::{
+    args::attach::AttachArgs,
+    exit::Exit,
+    input,
+    output::{self, color::Tone, file::Destination, printable},
+};
+use anyhow::{Context as _, bail};
+use seccast_kube::manifest::{self, Change, Dialect, Outcome, Selection, Wanted};
+use seccast_kube::pod::LocalhostProfile;
+use seccast_model::Profile;
+use similar::{ChangeTag, TextDiff};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
 
-/// Attaches to each of `files`.
-pub(super) fn run(_args: &AttachArgs, files: &[String]) -> anyhow::Result<Exit> {
-    bail!("cannot attach to {}", files.join(", "))
+/// A file before and after.
+struct Changed<'a> {
+    path: &'a Path,
+    before: String,
+    change: Change,
+}
+
+/// Attaches to each of `files`. All are looked at before the first is written.
+pub(super) fn run(args: &AttachArgs, files: &[String]) -> anyhow::Result<Exit> {
+    let only_one = !(args.in_place || args.check || args.dry_run);
+    if only_one && files.len() > 1 {
+        return Err(usage(format!(
+            "{} files would all go to stdout: give --in-place, or one file",
+            files.len()
+        )));
+    }
+    if args.in_place && files.iter().any(|file| file == "-") {
+        return Err(usage(
+            "stdin cannot be written in place: leave --in-place out".to_owned(),
+        ));
+    }
+    let selection = Selection {
+        containers: args.container.clone(),
+        values_path: args.values_path.clone(),
+    };
+    let wanted = if args.detach {
+        Wanted::Detached(args.profile.clone())
+    } else {
+        Wanted::Attached(args.wanted().unwrap_or_default().to_owned())
+    };
+    let mut changed = Vec::new();
+    for file in files {
+        let path = Path::new(file);
+        let bytes = input::bytes(path)?;
+        let change = manifest::change(&bytes, &selection, &wanted)
+            .map_err(|error| {
+                if error.is_usage() {
+                    usage(error.to_string())
+                } else {
+                    error.into()
+                }
+            })
+            .with_context(|| format!("cannot {} {file}", verb(args)))?;
+        let before = String::from_utf8(bytes).context("not UTF-8")?;
+        changed.push(Changed {
+            path,
+            before,
+            change,
+        });
+    }
+    if let Wanted::Attached(profile) = &wanted {
+        checks(args, &changed, profile)?;
+    }
+    for one in &changed {
+        report(args, one);
+    }
+    let as_wanted = changed.iter().all(|one| {
+        let places = &one.change.places;
+        one.before == one.change.text
+            && !places
+                .iter()
+                .any(|it| matches!(it.outcome, Outcome::Other(_)))
+    });
+    if args.check {
+        return Ok(if as_wanted {
+            Exit::Done
+        } else {
+            Exit::Findings
+        });
+    }
+    if args.dry_run {
+        let diff = changed.iter().map(diff).collect::<String>();
+        Destination::Stdout.show(&diff)?;
+        return Ok(Exit::Done);
+    }
+    // All places are looked at before the first is written to.
+    let mut writes = Vec::new();
+    for one in &changed {
+        if args.in_place && one.before == one.change.text {
+            continue;
+        }
+        let path = if args.in_place {
+            one.path
+        } else {
+            Path::new("-")
+        };
+        writes.push((Destination::check(path)?, one));
+    }
+    for (destination, one) in writes {
+        // Somebody else may have written it since it was read.
+        if args.in_place && input::bytes(one.path)? != one.before.as_bytes() {
+            bail!(
+                "{} has changed meanwhile: nothing was written to it; try again",
+                one.path.display()
+            );
+        }
+        destination.write(&one.change.text)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn verb(args: &AttachArgs) -> &'static str {
+    if args.detach {
+        "detach from"
+    } else {
+        "attach to"
+    }
+}
+
+/// The profile's content, and what of the containers stands in its way.
+fn checks(args: &AttachArgs, changed: &[Changed<'_>], profile: &str) -> anyhow::Result<()> {
+    let in_cluster = changed
+        .iter()
+        .any(|one| one.change.dialect != Dialect::Compose);
+    let content = if in_cluster {
+        let wanted: LocalhostProfile = profile.parse()?;
+        look_up(&args.profiles, &wanted, args.quiet)?
+    } else {
+        None
+    };
+    for one in changed {
+        if one.change.dialect == Dialect::Compose {
+            compose(args, one.path, profile)?;
+        }
+        for place in &one.change.places {
+            if let Some((spec, container)) = &place.pod {
+                let what = format!("{}: {}", one.path.display(), place.what);
+                warn(&what, spec, container, content.as_ref(), args.quiet);
+            } else if one.change.dialect == Dialect::Values && !args.quiet {
+                output::note(&format!(
+                    "{}: values say nothing of the Pod, so it was not checked; `helm template` shows what becomes of them",
+                    one.path.display()
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// docker and podman find the file from the folder of the compose file, and read their own dialect.
+fn compose(args: &AttachArgs, file: &Path, profile: &str) -> anyhow::Result<()> {
+    let path = file.parent().unwrap_or(Path::new("")).join(profile);
+    if path.exists() {
+        let _: Profile = input::profile(&path, args.quiet)?;
+    } else if !args.quiet {
+        output::note(&format!(
+            "{}: not there, so its content was not checked; a profile in a compose file is named from that file's folder",
+            path.display()
+        ));
+    }
+    Ok(())
+}
+
+/// What became of each place, on stderr.
+fn report(args: &AttachArgs, one: &Changed<'_>) {
+    let name = if one.path == Path::new("-") {
+        PathBuf::from("stdin")
+    } else {
+        one.path.to_owned()
+    };
+    let profile = args.wanted().unwrap_or_default();
+    for place in &one.change.places {
+        let head = format!("{}: {}", name.display(), place.what);
+        let would = match (args.check, args.dry_run) {
+            (true, _) => "not as wanted: ",
+            (_, true) => "would be ",
+            _ => "",
+        };
+        match &place.outcome {
+            Outcome::Already if args.detach => {
+                note(args, &format!("{head}: has no profile of a file"))
+            }
+            Outcome::Already => note(args, &format!("{head}: has {profile} already")),
+            Outcome::Attached { instead_of } => {
+                let was = instead_of.as_ref().map(|it| format!(" instead of {it}"));
+                let what = match (args.check, &was) {
+                    (true, None) => format!("not as wanted: has no profile, {profile} is wanted"),
+                    (true, Some(_)) => format!(
+                        "not as wanted: has {}, {profile} is wanted",
+                        instead_of.as_deref().unwrap_or_default()
+                    ),
+                    _ => format!(
+                        "{would}attached {profile}{}",
+                        was.clone().unwrap_or_default()
+                    ),
+                };
+                say(args, &format!("{head}: {what}"));
+                if !args.check && was.is_some() {
+                    note(
+                        args,
+                        "   hint: --detach takes the profile out and does not bring back what was there before",
+                    );
+                }
+            }
+            Outcome::Detached { emptied } => {
+                say(args, &format!("{head}: {would}detached"));
+                if let Some(above) = emptied.filter(|_| !args.check) {
+                    note(
+                        args,
+                        &format!(
+                            "   {above} held nothing else and went with it; an empty one that was there before is not brought back"
+                        ),
+                    );
+                }
+            }
+            Outcome::Other(other) => output::warning(
+                &format!("{head}: has {other}, which stays"),
+                Some("--detach takes out profiles of files only, and with --profile only that one"),
+            ),
+            _ => {}
+        }
+    }
+}
+
+fn note(args: &AttachArgs, line: &str) {
+    if !args.quiet {
+        output::note(line);
+    }
+}
+
+/// What --check finds is said with --quiet, too.
+fn say(args: &AttachArgs, line: &str) {
+    if args.check {
+        output::note(line);
+    } else {
+        note(args, line);
+    }
+}
+
+/// A unified diff, with colours.
+fn diff(one: &Changed<'_>) -> String {
+    let mut text = String::new();
+    if one.before == one.change.text {
+        return text;
+    }
+    let name = one.path.display().to_string();
+    let diff = TextDiff::from_lines(&one.before, &one.change.text);
+    let _ = writeln!(text, "--- {}\n+++ {}", printable(&name), printable(&name));
+    for hunk in diff.unified_diff().context_radius(3).iter_hunks() {
+        let _ = writeln!(text, "{}", hunk.header());
+        for change in hunk.iter_changes() {
+            let (sign, tone) = match change.tag() {
+                ChangeTag::Delete => ("-", Tone::Bad),
+                ChangeTag::Insert => ("+", Tone::Good),
+                ChangeTag::Equal => (" ", Tone::Plain),
+            };
+            let line = change.value().trim_end_matches(['\n', '\r']);
+            let _ = writeln!(
+                text,
+                "{}",
+                tone.paint(&format!("{sign}{}", printable(line)))
+            );
+            if change.missing_newline() {
+                let _ = writeln!(text, "\\ No newline at end of file");
+            }
+        }
+    }
+    text
 }

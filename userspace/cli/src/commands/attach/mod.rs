@@ -58,7 +58,6 @@ fn usage(message: String) -> anyhow::Error {
 }
 
 /// The content of the profile that is to be attached, below `folder`; `None` when it is not there, which is said.
-#[allow(dead_code, reason = "for files and live")]
 fn look_up(
     folder: &Path,
     wanted: &LocalhostProfile,
@@ -88,7 +87,6 @@ fn look_up(
 }
 
 /// Says what stands in the way of the profile in this container; `what` names it.
-#[allow(dead_code, reason = "for files and live")]
 fn warn(what: &str, spec: &Value, container: &Container, profile: Option<&Profile>, quiet: bool) {
     for warning in pod::warnings(spec, container, profile) {
         let line = format!("{what}: {warning}");

@@ -1,0 +1,343 @@
+//! What `change` refuses, with the words for it; and what it leaves as it is.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use seccast_kube::manifest::{ManifestError, Outcome, Selection, Wanted, change};
+
+fn attach(text: &str, names: &[&str]) -> Result<(String, Vec<Outcome>), ManifestError> {
+    ask(
+        text,
+        names,
+        None,
+        &Wanted::Attached("seccast/web.json".to_owned()),
+    )
+}
+
+fn ask(
+    text: &str,
+    names: &[&str],
+    values_path: Option<&str>,
+    wanted: &Wanted,
+) -> Result<(String, Vec<Outcome>), ManifestError> {
+    let selection = Selection {
+        containers: names.iter().map(|name| (*name).to_owned()).collect(),
+        values_path: values_path.map(str::to_owned),
+    };
+    let change = change(text.as_bytes(), &selection, wanted)?;
+    let outcomes = change
+        .places
+        .into_iter()
+        .map(|place| place.outcome)
+        .collect();
+    Ok((change.text, outcomes))
+}
+
+/// Refused, with these words; and as a mistake of what was typed or not.
+fn refuses(text: &str, names: &[&str], usage: bool, words: &str) {
+    let error = attach(text, names).unwrap_err();
+    assert_eq!(error.to_string(), words, "{text}");
+    assert_eq!(error.is_usage(), usage, "{words}");
+}
+
+fn pod(rest: &str) -> String {
+    format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\n{rest}")
+}
+
+#[test]
+fn aliases_on_the_way_are_refused_and_elsewhere_left_alone() {
+    let alias = |what, line| {
+        format!(
+            "line {line}: `{what}` is an alias, and a change would have to be made where its anchor is, for all that use it: write the value out"
+        )
+    };
+    let shared = |what, line| {
+        format!(
+            "line {line}: `{what}` has an anchor that is used elsewhere, where a change would be made, too: write the value out where it is used"
+        )
+    };
+    let merged = |what, line| {
+        format!(
+            "line {line}: `{what}` comes from elsewhere by a merge key (`<<`): write it out in this map"
+        )
+    };
+    let two = pod(
+        "spec:\n  containers:\n  - name: a\n    securityContext: &sc\n      runAsUser: 1\n  - name: b\n    securityContext: *sc\n",
+    );
+    refuses(&two, &["a"], false, &shared("securityContext", 7));
+    refuses(&two, &["b"], false, &alias("securityContext", 10));
+    let item = pod("x: &c {name: a, image: i}\nspec:\n  containers:\n  - *c\n");
+    refuses(&item, &[], false, &alias("item 0", 7));
+    let list = pod("x: &c\n- name: a\nspec:\n  containers: *c\n");
+    refuses(&list, &[], false, &alias("containers", 7));
+    let spec = pod("spec: &s\n  containers:\n  - name: a\nother: *s\n");
+    refuses(&spec, &[], false, &shared("spec", 4));
+    let value = pod(
+        "x: &p {type: RuntimeDefault}\nspec:\n  containers:\n  - name: a\n    securityContext:\n      seccompProfile: *p\n",
+    );
+    refuses(&value, &[], false, &alias("seccompProfile", 9));
+    let merge = pod(
+        "x: &b\n  securityContext: {runAsUser: 1}\nspec:\n  containers:\n  - <<: *b\n    name: a\n",
+    );
+    refuses(&merge, &[], false, &merged("securityContext", 8));
+    // What is merged and has nothing to do with it is no obstacle.
+    let other = pod("x: &b\n  image: i\nspec:\n  containers:\n  - <<: *b\n    name: a\n");
+    assert!(attach(&other, &[]).unwrap().0.starts_with(&other));
+    // Nor is an anchor that nothing names.
+    let unused =
+        pod("spec: &s\n  containers:\n  - name: a\n    securityContext: &sc\n      runAsUser: 1\n");
+    assert!(attach(&unused, &[]).unwrap().0.starts_with(&unused));
+}
+
+#[test]
+fn which_container_has_to_be_clear() {
+    let two = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers: [{name: a}, {name: b}]\n---\n\
+               apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\nspec: {template: {spec: {containers: [{name: b}]}}}\n";
+    let all = "Pod/p/a, Pod/p/b, Job/j/b";
+    refuses(
+        two,
+        &[],
+        true,
+        &format!("it has several containers: say which with -c: {all}"),
+    );
+    refuses(
+        two,
+        &["b"],
+        true,
+        "`b` is in several workloads: say which with -c: Pod/p/b, Job/j/b",
+    );
+    refuses(
+        two,
+        &["c"],
+        true,
+        &format!("it has no container `c`: {all}"),
+    );
+    let (text, outcomes) = attach(two, &["j/b", "Job/j/b", "a"]).unwrap();
+    assert_eq!(outcomes.len(), 2);
+    assert_eq!(text.matches("Localhost").count(), 2);
+    let one = pod("spec:\n  containers:\n  - name: a\n  - name: b\n");
+    refuses(
+        &one,
+        &[],
+        true,
+        "Pod/p: it has several containers: say which with -c: a, b",
+    );
+    refuses(
+        &one,
+        &["aa"],
+        true,
+        "Pod/p: it has no container `aa` (did you mean a?): a, b",
+    );
+    let services = "services:\n  web: {image: w}\n  db: {image: d}\n";
+    refuses(
+        services,
+        &[],
+        true,
+        "it has several containers: say which with -c: web, db",
+    );
+    refuses(
+        services,
+        &["wep"],
+        true,
+        "it has no service `wep` (did you mean web?): web, db",
+    );
+    let values =
+        "a:\n  securityContext: {}\nb:\n  containerSecurityContext: {}\n  securityContext: {}\n";
+    refuses(
+        values,
+        &[],
+        true,
+        "it seems to be Helm values: say with --values-path where the securityContext is; there are a.securityContext, \
+         b.containerSecurityContext",
+    );
+}
+
+#[test]
+fn what_is_no_workload_is_told() {
+    refuses(
+        "apiVersion: v1\nkind: Service\n---\napiVersion: v1\nkind: ConfigMap\n",
+        &[],
+        false,
+        "there is no workload in it, only Service, ConfigMap: a Pod, or an object with a Pod template, is needed",
+    );
+    refuses(
+        "",
+        &[],
+        false,
+        "there is no workload in it: a Pod, or an object with a Pod template, is needed",
+    );
+    refuses(
+        "- op: add\n  path: /spec\n  value: 1\n",
+        &[],
+        false,
+        "it is a list of patch operations (RFC 6902), which says where but not to what: write the patch as a part of the workload \
+         (strategic merge), and attach to that",
+    );
+    let kustomization = "it is a kustomization, which names manifests and patches: attach to the manifest itself, or to a patch file that \
+                         `patches: [{path: …}]` names";
+    let head = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n";
+    refuses(
+        &format!("{head}patches:\n- path: p.yaml\n"),
+        &[],
+        false,
+        kustomization,
+    );
+    refuses(
+        &format!("{head}patches:\n- patch: |-\n    kind: Deployment\n"),
+        &[],
+        false,
+        &format!(
+            "{kustomization}; patches that stand in it as text are not changed, so put them into files of their own"
+        ),
+    );
+    refuses(
+        "apiVersion: v1\nkind: Pod\nspec:\n  containers:\n  - name: {{ .Chart.Name }}\n    image: {{ .Values.image }}\n",
+        &[],
+        false,
+        "line 5: it is a template of Helm (`{{`), and no YAML before Helm has rendered it: attach to the chart's values, or to what \
+         `helm template` writes",
+    );
+    refuses(
+        &pod("spec:\n  os: {name: windows}\n  containers:\n  - name: a\n"),
+        &[],
+        false,
+        "Pod/p: it is for Windows (`os.name: windows`), where the API server refuses every seccompProfile",
+    );
+    refuses(
+        &pod("spec:\n  containers:\n  - name: a\n    securityContext: none\n"),
+        &[],
+        false,
+        "line 7: `securityContext` is a text or number, and has to be a map",
+    );
+    refuses(
+        "services:\n  a:\n    security_opt: [seccomp=a, 'seccomp:b']\n",
+        &[],
+        false,
+        "line 3: a second seccomp option in the same list: leave one",
+    );
+    let error = change(b"a: \xff", &Selection::default(), &Wanted::Detached(None)).unwrap_err();
+    assert_eq!(error.to_string(), "it is not UTF-8 text");
+    let deep = format!("a: {}{}", "[".repeat(1000), "]".repeat(1000));
+    assert!(attach(&deep, &[]).is_err());
+}
+
+#[test]
+fn only_profiles_of_files_are_taken_out() {
+    let with = |profile: &str| {
+        pod(&format!(
+            "spec:\n  containers:\n  - name: a\n    securityContext:\n      seccompProfile: {profile}\n"
+        ))
+    };
+    let detach = |text: &str, name: Option<&str>| {
+        ask(text, &[], None, &Wanted::Detached(name.map(str::to_owned))).unwrap()
+    };
+    let without = pod("spec:\n  containers:\n  - name: a\n");
+    let local = with("{type: Localhost, localhostProfile: old.json}");
+    let emptied = Outcome::Detached {
+        emptied: Some("securityContext"),
+    };
+    assert_eq!(
+        detach(&local, None),
+        (without.clone(), vec![emptied.clone()])
+    );
+    assert_eq!(
+        detach(&local, Some("old.json")),
+        (without.clone(), vec![emptied])
+    );
+    let other = Outcome::Other("Localhost old.json".to_owned());
+    assert_eq!(
+        detach(&local, Some("new.json")),
+        (local.clone(), vec![other])
+    );
+    let default = with("{type: RuntimeDefault}");
+    assert_eq!(
+        detach(&default, None),
+        (
+            default.clone(),
+            vec![Outcome::Other("RuntimeDefault".to_owned())]
+        )
+    );
+    assert_eq!(detach(&without, None), (without, vec![Outcome::Already]));
+
+    let (text, outcomes) = attach(&local, &[]).unwrap();
+    assert_eq!(
+        text,
+        with("{type: Localhost, localhostProfile: seccast/web.json}")
+    );
+    let instead_of = Some("Localhost old.json".to_owned());
+    assert_eq!(outcomes, [Outcome::Attached { instead_of }]);
+}
+
+#[test]
+fn compose_keeps_other_options_and_the_spelling() {
+    let file =
+        |options: &str| format!("services:\n  web:\n    image: web\n    security_opt:{options}\n");
+    let attached = |options: &str| attach(&file(options), &[]).unwrap().0;
+    assert_eq!(
+        attached(" [\"seccomp:unconfined\"]"),
+        file(" [\"seccomp:seccast/web.json\"]")
+    );
+    assert_eq!(attached(""), file("\n      - seccomp=seccast/web.json"));
+    assert_eq!(attached(" []"), file(" [seccomp=seccast/web.json]"));
+    assert_eq!(
+        attached("\n    - label=disable # why\n    - 'seccomp=x.json'"),
+        file("\n    - label=disable # why\n    - 'seccomp=seccast/web.json'")
+    );
+    let detached = |options: &str| ask(&file(options), &[], None, &Wanted::Detached(None)).unwrap();
+    assert_eq!(
+        detached(" [\"seccomp:unconfined\"]").0,
+        file(" [\"seccomp:unconfined\"]")
+    );
+    assert_eq!(
+        detached(" [a=b, seccomp=x.json, c=d]").0,
+        file(" [a=b, c=d]")
+    );
+    assert_eq!(
+        detached("\n    - seccomp=x.json\n    - a=b").0,
+        file("\n    - a=b")
+    );
+    // It is the only one: the list goes.
+    assert_eq!(
+        detached("\n    - seccomp=x.json").0,
+        "services:\n  web:\n    image: web\n"
+    );
+}
+
+#[test]
+fn paths_in_values_are_made_and_taken_out() {
+    let values = "image: web\ncontroller:\n  replicas: 1\n";
+    let path = Some("controller.security.context");
+    let wanted = Wanted::Attached("seccast/web.json".to_owned());
+    let (text, _) = ask(values, &[], path, &wanted).unwrap();
+    assert_eq!(
+        text,
+        "image: web\ncontroller:\n  replicas: 1\n  security:\n    context:\n      seccompProfile:\n        type: Localhost\n        \
+         localhostProfile: seccast/web.json\n"
+    );
+    assert_eq!(
+        ask(&text, &[], path, &Wanted::Detached(None)).unwrap().0,
+        values
+    );
+    let error = ask(values, &[], Some("a..b"), &wanted).unwrap_err();
+    assert_eq!(error, ManifestError::ValuesPath("a..b".to_owned()));
+    let error = ask(&pod("spec: {}"), &[], path, &wanted).unwrap_err();
+    assert_eq!(error, ManifestError::NotValues("a manifest"));
+}
+
+#[test]
+fn paths_that_need_quotes_get_them() {
+    let one = pod("spec:\n  containers:\n  - name: a\n");
+    for (path, written) in [
+        ("a b/ü: c.json", "'a b/ü: c.json'"),
+        ("it's.json", "'it''s.json'"),
+        ("1.5", "'1.5'"),
+        ("true", "'true'"),
+        ("#x", "'#x'"),
+        ("a/b-c_d.json", "a/b-c_d.json"),
+    ] {
+        let (text, _) = ask(&one, &[], None, &Wanted::Attached(path.to_owned())).unwrap();
+        assert!(
+            text.ends_with(&format!("localhostProfile: {written}\n")),
+            "{text}"
+        );
+    }
+}
