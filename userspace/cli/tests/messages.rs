@@ -528,3 +528,30 @@ fn an_api_server_that_cannot_be_asked_is_named_with_the_reason() {
         &["Connection refused"],
     );
 }
+
+#[test]
+fn what_is_no_pod_or_has_no_place_for_its_containers_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = |args: &[&str], says: &[&str]| {
+        refuses(folder.path(), &[&["record"], args].concat(), says);
+    };
+    record(
+        &["--pod", "web", "--wait", "-o", "web.json"],
+        &["web.json is no folder", "name one container with -c"],
+    );
+    record(
+        &["--pod", "web", "-c", "app", "-o", "-", "--observation", "-"],
+        &["both go to stdout", "generate"],
+    );
+    let usage = |args: &[&str], says: &str| {
+        let mut seccast = Command::new(env!("CARGO_BIN_EXE_seccast"));
+        let output = seccast.arg("record").args(args).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(stderr.contains(says), "{args:?}: {stderr}");
+    };
+    usage(&["--pod", "shop/Web"], "NAMESPACE/NAME*");
+    usage(&["--pod", "web", "--container", "web"], "cannot be used");
+    usage(&["--container", "web", "-c", "app"], "cannot be used");
+    usage(&["--pod", "web", "--engine", "docker"], "cannot be used");
+}

@@ -148,10 +148,16 @@ impl Hierarchy {
         &self.mount
     }
 
-    /// True where v1 hierarchies hold the controllers (the mount is not /sys/fs/cgroup itself).
+    /// True where v1 hierarchies hold controllers, and the mount is not in their usual place.
     #[must_use]
     pub fn hybrid(&self) -> bool {
+        // Name, number of its hierarchy: 0 is cgroup2.
+        let is_v1 = |line: &str| {
+            let number = line.split_ascii_whitespace().nth(1);
+            number.is_some_and(|number| number != "0") && !line.starts_with('#')
+        };
         self.mount != Path::new("/sys/fs/cgroup")
+            && fs::read_to_string("/proc/cgroups").is_ok_and(|text| text.lines().any(is_v1))
     }
 
     /// An existing cgroup by its path below the mount; a path that begins with the mount is understood as well.

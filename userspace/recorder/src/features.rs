@@ -7,8 +7,10 @@ use crate::{
     kernel::{Form, Kernel, KernelError, missing_capabilities},
     proc, ptrace,
     recorder::{kernel_release, native},
+    runtime::cri,
 };
 use std::{
+    collections::BTreeSet,
     env,
     io::Read as _,
     path::{Path, PathBuf},
@@ -77,13 +79,17 @@ pub fn examine() -> Vec<Finding> {
     let hierarchy = Hierarchy::find().ok();
     findings.push(cgroups(hierarchy.as_ref()));
     findings.extend(hierarchy.as_ref().map(own_cgroup));
+    findings.extend(pid_namespace());
     findings.push(tracing());
+    let pods = pods();
+    let has_pods = pods.as_ref().is_some_and(|pods| pods.state == State::Good);
+    findings.extend(pods);
     findings.extend(
         ["runc", "crun", "podman", "docker", "containerd"]
             .into_iter()
             .filter_map(|name| runtime(name, hierarchy.as_ref())),
     );
-    if !findings.iter().any(|finding| finding.subject == "runc") {
+    if !has_pods && !findings.iter().any(|finding| finding.subject == "runc") {
         let advice = "record commands, cgroups and processes; or install runc";
         findings.push(Finding::new(
             "runc",
@@ -219,6 +225,18 @@ fn cgroups(hierarchy: Option<&Hierarchy>) -> Finding {
                 Some(advice),
             )
         }
+        Some(hierarchy) if !hierarchy.is_whole() => {
+            let advice = "in a container: mount the machine's cgroup2 hierarchy (in a Pod by hostPath, read-only), at any path";
+            Finding::new(
+                "cgroups",
+                State::Limited,
+                format!(
+                    "{} is a part of the hierarchy: other containers are not seen",
+                    hierarchy.mount().display()
+                ),
+                Some(advice),
+            )
+        }
         Some(hierarchy) if hierarchy.hybrid() => {
             let advice = "runc's containers can be told apart; crun refuses hybrid hosts";
             Finding::new(
@@ -256,6 +274,56 @@ fn own_cgroup(hierarchy: &Hierarchy) -> Finding {
             Finding::new(SUBJECT, State::Limited, found, Some(advice))
         }
     }
+}
+
+/// What the kernel tells has the machine's process ids.
+fn pid_namespace() -> Option<Finding> {
+    if proc::in_first_pid_namespace() {
+        return None;
+    }
+    let advice = "run seccast among the machine's processes (in a Pod: hostPID: true)";
+    Some(Finding::new(
+        "processes",
+        State::Limited,
+        "a pid namespace of its own: what runs already cannot be told apart, and callers not be named",
+        Some(advice),
+    ))
+}
+
+/// Containers of Pods, on a node or in a Pod of it.
+fn pods() -> Option<Finding> {
+    const SUBJECT: &str = "pods";
+    let folders = cri::folders();
+    if folders.is_empty() {
+        let advice = format!(
+            "mount the folder in which the node's runtime keeps bundles at the same path (hostPath, read-only): {}",
+            cri::usual()
+        );
+        let found =
+            "in a Pod, and no folder of a runtime is seen: no container is known by its Pod";
+        return env::var_os("KUBERNETES_SERVICE_HOST")
+            .map(|_| Finding::new(SUBJECT, State::Limited, found, Some(&advice)));
+    }
+    let containers = cri::containers(&folders);
+    if containers.is_empty() && folders.iter().all(|folder| folder == Path::new(cri::CRIO)) {
+        // podman has that folder, too.
+        return None;
+    }
+    let pods: BTreeSet<_> = containers
+        .iter()
+        .filter_map(|one| one.bundle.pod())
+        .map(|pod| (pod.namespace, pod.name))
+        .collect();
+    let folders: Vec<_> = folders
+        .iter()
+        .map(|folder| folder.display().to_string())
+        .collect();
+    let found = format!(
+        "{} in {}; recorded with --pod NAMESPACE/NAME",
+        pods.len(),
+        folders.join(", ")
+    );
+    Some(Finding::new(SUBJECT, State::Good, found, None))
 }
 
 /// What is left without any privilege.

@@ -206,6 +206,12 @@ pub fn in_own_pid_namespace(pid: u32) -> bool {
     }
 }
 
+/// Does this process live in the machine's first pid namespace, by whose ids the kernel's events name processes?
+pub(crate) fn in_first_pid_namespace() -> bool {
+    // Its inode is fixed (include/linux/proc_ns.h).
+    fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link == Path::new("pid:[4026531836]"))
+}
+
 fn in_own_namespace(pid: u32, kind: &str) -> bool {
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok();
     let own = namespace("self");

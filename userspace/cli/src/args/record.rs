@@ -49,10 +49,10 @@ pub struct RecordArgs {
     #[command(flatten)]
     pub target: TargetArgs,
     /// Record every container that starts on this machine, until stopped; each gets its own files in DIR
-    #[arg(long, group = "target", value_name = "DIR", conflicts_with_all = ["output", "observation"])]
+    #[arg(long, group = "target", value_name = "DIR", conflicts_with_all = ["output", "observation", "pod_container"])]
     pub all: Option<PathBuf>,
     /// With a CMD that starts a container: leave the engine's filter on; what it denies is listed and not allowed
-    #[arg(long, requires = "command", conflicts_with_all = ["container", "cgroup", "pid", "all"])]
+    #[arg(long, requires = "command", conflicts_with_all = ["container", "pod", "cgroup", "pid", "all"])]
     pub keep_filter: bool,
     /// What watches the calls; without it eBPF does, and for CMD ptrace where eBPF is refused
     #[arg(long, value_enum, value_name = "BACKEND")]

@@ -17,7 +17,7 @@ pub struct TargetArgs {
     #[arg(long, groups = ["target", "named"], value_name = "[NS/]NAME[*]")]
     pub pod: Option<Pods>,
     /// With --pod: only its containers of this name; may be repeated. Without it all but the sandbox
-    #[arg(short = 'c', long, requires = "pod", value_name = "NAME")]
+    #[arg(short = 'c', long, requires = "pod", conflicts_with_all = ["command", "container", "cgroup", "pid"], value_name = "NAME")]
     pub pod_container: Vec<String>,
     /// Watch a cgroup and everything below it; PATH is below the cgroup2 mount
     #[arg(long, group = "target", value_name = "PATH")]
@@ -28,7 +28,8 @@ pub struct TargetArgs {
     /// With --pid: watch its cgroup although other processes live there
     #[arg(long, requires = "pid")]
     pub whole_cgroup: bool,
-    /// With --container or --pod: wait for the next start, and watch it from the first instruction
+    /// With --container or --pod: wait for the next start, and watch it from the first instruction; for a Pod ten minutes if
+    /// not told otherwise
     #[arg(long, requires = "named", value_name = "D", num_args = 0..=1, require_equals = true, value_parser = duration)]
     #[expect(clippy::option_option, reason = "absent, without limit, with limit")]
     pub wait: Option<Option<Duration>>,
@@ -58,6 +59,12 @@ impl TargetArgs {
     pub fn pods(&self) -> Option<Pods> {
         let pods = self.pod.clone()?;
         Some(pods.only(self.pod_container.clone()))
+    }
+
+    /// How long the start is waited for. Nobody may be there any more who wants a Pod: what `kubectl exec` starts outlives it.
+    pub fn patience(&self) -> Option<Duration> {
+        let pod = || self.pod.as_ref().map(|_| Duration::from_secs(600));
+        self.wait.and_then(|limit| limit.or_else(pod))
     }
 
     /// What is waited for, in messages.

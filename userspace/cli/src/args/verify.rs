@@ -49,7 +49,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "FILE")]
     pub patched: Option<PathBuf>,
     /// With CMD: run it again without each call that it makes, and list which it really needs
-    #[arg(long, requires = "command", conflicts_with_all = ["container", "cgroup", "pid"])]
+    #[arg(long, requires = "command", conflicts_with_all = ["container", "pod", "cgroup", "pid"])]
     pub minimal: bool,
     /// Print no denials as they come
     #[arg(short, long)]

@@ -25,7 +25,7 @@ const STATES: [&str; 4] = [
     "/var/snap/microk8s/common/run/containerd",
 ];
 /// CRI-O's, by the library that it shares with podman.
-const CRIO: &str = "/run/containers/storage/overlay-containers";
+pub(crate) const CRIO: &str = "/run/containers/storage/overlay-containers";
 /// A file with a program's path in it.
 const LIMIT: u64 = 4096;
 

@@ -137,6 +137,12 @@ impl Files {
         if let Some(report) = &report {
             Destination::check(report)?;
         }
+        let is_stdout = |to: &Option<Destination>| matches!(to, Some(Destination::Stdout));
+        if is_stdout(&profile) && is_stdout(&observation) {
+            bail!(
+                "the observation and the profile would both go to stdout; leave -o out, and make the profile of the observation later with generate"
+            );
+        }
         let to = path(&observation);
         if to.is_some() && (to == path(&profile) || to == report) {
             bail!(

@@ -267,7 +267,7 @@ impl<'a> Follow<'a> {
             self.begin(recording, Some(&waiting));
         }
         self.waiting = Some(waiting);
-        if let (0, Some(limit)) = (self.begun, self.plan.target.wait.flatten())
+        if let (0, Some(limit)) = (self.begun, self.plan.target.patience())
             && self.armed.elapsed() >= limit
         {
             self.progress.clear();
