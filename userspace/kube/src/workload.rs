@@ -276,6 +276,20 @@ impl Workload {
             .fold(&self.object, |value, key| &value[key])
     }
 
+    /// The names of the containers, or of the init containers, in their order.
+    #[must_use]
+    pub fn names(&self, init: bool) -> Vec<String> {
+        let list = Slot {
+            init,
+            name: String::new(),
+        }
+        .list();
+        let containers = self.pod_spec()[list].as_array().into_iter().flatten();
+        containers
+            .filter_map(|container| container["name"].as_str().map(str::to_owned))
+            .collect()
+    }
+
     /// The container's own seccompProfile.
     #[must_use]
     pub fn profile(&self, slot: &Slot) -> Option<&Value> {
@@ -342,15 +356,27 @@ impl Workload {
             });
         let mut all: BTreeMap<_, _> = kept.collect();
         all.extend(change.clone());
+        // In the workload's own order: what is applied also decides the order of a list's members, and init containers run by it.
         let mut spec = Map::new();
-        for (slot, profile) in all {
-            if let Some(profile) = profile {
-                let list = spec.entry(slot.list()).or_insert_with(|| json!([]));
-                if let Value::Array(list) = list {
-                    list.push(
-                        json!({"name": slot.name, "securityContext": {"seccompProfile": profile}}),
-                    );
+        for init in [false, true] {
+            let members: Vec<_> = self
+                .names(init)
+                .into_iter()
+                .filter_map(|name| {
+                    let profile = all.remove(&Slot {
+                        init,
+                        name: name.clone(),
+                    })??;
+                    Some(json!({"name": name, "securityContext": {"seccompProfile": profile}}))
+                })
+                .collect();
+            if !members.is_empty() {
+                let list = Slot {
+                    init,
+                    name: String::new(),
                 }
+                .list();
+                spec.insert(list.to_owned(), Value::Array(members));
             }
         }
         let mut object = json!({
@@ -593,6 +619,15 @@ mod tests {
                 "apiVersion": "apps/v1", "kind": "Deployment", "metadata": head,
                 "spec": {"template": {"spec": {"containers": [member("app"), member("proxy")], "initContainers": [member("setup")]}}},
             })
+        );
+        // By the workload's order, not by name: init containers run in it.
+        let mut setup_first = two_of_ours();
+        let list = &mut setup_first.object["spec"]["template"]["spec"]["initContainers"];
+        list.as_array_mut().unwrap().push(json!({"name": "proxy"}));
+        let change = BTreeMap::from([(slot(true, "proxy"), Some(localhost("seccast/proxy.json")))]);
+        assert_eq!(
+            setup_first.intent(&change)["spec"]["template"]["spec"]["initContainers"],
+            json!([member("setup"), member("proxy")])
         );
         let detach = BTreeMap::from([(slot(false, "app"), None)]);
         assert_eq!(

@@ -122,6 +122,14 @@ fn plan(
         Some(workload.apply(cluster, &intent, args.force_conflicts, true)?)
     };
     if let Some(after) = &after {
+        if [false, true]
+            .iter()
+            .any(|init| after.names(*init) != workload.names(*init))
+        {
+            bail!(
+                "the API server would change the order of the containers, and init containers run in it; attach to the manifest instead"
+            );
+        }
         for (slot, profile) in &change {
             if after.profile(slot) != profile.as_ref() {
                 bail!(kept_by_others(after, slot));
