@@ -1,0 +1,717 @@
+//! `seccast attach KIND/NAME`, in a real cluster: what it changes, what it says, and that it changes nothing else.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests are tests, and a test fails by panicking"
+)]
+
+use seccast_e2e::{BUSYBOX, Fixture, Namespace, SECCOMP, all_but, cluster};
+use seccast_rig::process::{self, Output};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::Duration;
+
+/// EOPNOTSUPP: mkdir never returns it by itself there.
+const ERRNO: u32 = 95;
+
+/// `seccast attach ARGS` on the first node, in the namespace.
+fn attach(cluster: &Fixture, space: &Namespace<'_>, args: &[&str]) -> Output {
+    let mut command = cluster.seccast(cluster.node(1));
+    command
+        .args(["attach", "--namespace", space.name()])
+        .args(args);
+    let output = process::output(&mut command, Duration::from_secs(180)).unwrap();
+    println!(
+        "$ seccast attach {}\n{}{}",
+        args.join(" "),
+        output.stdout,
+        output.stderr
+    );
+    output
+}
+
+/// Ends with this code, and says all of this.
+fn expect(output: &Output, code: i32, says: &[&str]) {
+    let (status, stderr) = (output.status, &output.stderr);
+    assert_eq!(status.code(), Some(code), "{stderr}");
+    for words in says {
+        assert!(stderr.contains(words), "nothing of {words:?}:\n{stderr}");
+    }
+}
+
+/// Three Pods of busybox on both nodes, which end at once.
+fn deployment(name: &str, replicas: u32) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "template": template(name),
+        },
+    })
+}
+
+fn template(name: &str) -> Value {
+    json!({
+        "metadata": {"labels": {"app": name}},
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [{"name": "app", "image": BUSYBOX}],
+            "topologySpreadConstraints": [{
+                "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule",
+                "labelSelector": {"matchLabels": {"app": name}}, "matchLabelKeys": ["pod-template-hash"],
+            }],
+        },
+    })
+}
+
+/// The names of the Pods that are not on their way out.
+fn pods(space: &Namespace<'_>, label: &str) -> BTreeSet<String> {
+    let list: Value =
+        serde_json::from_str(&space.kubectl(&["get", "pods", "-l", label, "-o", "json"])).unwrap();
+    let live = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    live.map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// Once nothing but a change of ours would give it another resourceVersion.
+fn settled(space: &Namespace<'_>, object: &str) -> Value {
+    let mut last = space.get(object);
+    space.until("the controllers to be done", || {
+        std::thread::sleep(Duration::from_secs(1));
+        let before = std::mem::replace(&mut last, space.get(object));
+        (before["metadata"]["resourceVersion"] == last["metadata"]["resourceVersion"]).then_some(())
+    });
+    last
+}
+
+/// Whether each of three Pods, on both nodes, runs under the filter that denies mkdir, and under nothing else.
+fn enforced(space: &Namespace<'_>, label: &str, filtered: bool) {
+    let pods = pods(space, label);
+    assert_eq!(pods.len(), 3, "{pods:?}");
+    let nodes: BTreeSet<_> = pods
+        .iter()
+        .map(|pod| space.node_of(pod).name.clone())
+        .collect();
+    assert_eq!(nodes.len(), 2, "{nodes:?}");
+    for pod in &pods {
+        let mode = space.status(pod, "app", "Seccomp");
+        assert_eq!(mode, if filtered { "2" } else { "0" }, "{pod}");
+        let made = space.try_exec(pod, "app", &["/bin/mkdir", "/tmp/made"]);
+        let denied = made.stderr.contains("Operation not supported");
+        assert_eq!(
+            (made.status.success(), denied),
+            (!filtered, filtered),
+            "{pod}: {}",
+            made.stderr
+        );
+        space.exec(pod, "app", &["/bin/touch", "/tmp/file"]);
+    }
+    println!(
+        "{label}: 3 Pods on {nodes:?}, Seccomp {}",
+        if filtered { 2 } else { 0 }
+    );
+}
+
+#[test]
+fn a_deployment_gets_a_profile_and_loses_it_again() {
+    let cluster = cluster();
+    let space = cluster.namespace("e2e-attach");
+    cluster.write_profile("e2e/attach.json", &all_but("mkdir", ERRNO));
+    space.apply(&deployment("web", 3).to_string());
+    space.rolled_out("deploy/web");
+    enforced(&space, "app=web", false);
+    let before = settled(&space, "deploy/web");
+    let wanted = ["deploy/web", "--profile", "e2e/attach.json"];
+
+    // Neither of these changes anything.
+    let shown = attach(&cluster, &space, &[&wanted[..], &["--dry-run"]].concat());
+    expect(&shown, 0, &[]);
+    let changed: Vec<_> = shown
+        .stdout
+        .lines()
+        .filter(|line| line.starts_with(['+', '-']))
+        .map(str::trim_end)
+        .collect();
+    assert_eq!(
+        changed,
+        [
+            "--- deployment/web: its Pod template",
+            "+++ deployment/web: its Pod template then",
+            "+    securityContext:",
+            "+      seccompProfile:",
+            "+        type: Localhost",
+            "+        localhostProfile: e2e/attach.json",
+        ]
+    );
+    let checked = attach(&cluster, &space, &[&wanted[..], &["--check"]].concat());
+    expect(
+        &checked,
+        1,
+        &[
+            "not as wanted: deployment/web, container app: no profile of its own, wanted: Localhost e2e/attach.json",
+        ],
+    );
+    assert_eq!(space.get("deploy/web"), before);
+
+    expect(
+        &attach(&cluster, &space, &wanted),
+        0,
+        &[
+            "container app: Localhost e2e/attach.json, was: no profile of its own",
+            "3 Pods run under it after ",
+        ],
+    );
+    enforced(&space, "app=web", true);
+    let attached = settled(&space, "deploy/web");
+    let app = &attached["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(
+        app["securityContext"],
+        json!({"seccompProfile": {"type": "Localhost", "localhostProfile": "e2e/attach.json"}})
+    );
+
+    // As it is wanted: no rollout, not even a new resourceVersion.
+    let again = attach(&cluster, &space, &wanted);
+    expect(&again, 0, &["as wanted already", "3 Pods run under it\n"]);
+    expect(
+        &attach(&cluster, &space, &[&wanted[..], &["--check"]].concat()),
+        0,
+        &[],
+    );
+    assert_eq!(space.get("deploy/web"), attached);
+
+    expect(
+        &attach(&cluster, &space, &["deploy/web", "--detach"]),
+        0,
+        &[
+            "no profile of its own, was: Localhost e2e/attach.json",
+            "3 Pods run without it after ",
+        ],
+    );
+    enforced(&space, "app=web", false);
+    let after = settled(&space, "deploy/web");
+    assert_eq!(after["spec"], before["spec"]);
+    expect(
+        &attach(&cluster, &space, &["deploy/web", "--detach"]),
+        0,
+        &["as wanted already"],
+    );
+    assert_eq!(space.get("deploy/web"), after);
+}
+
+#[test]
+fn what_others_have_set_is_theirs_until_it_is_taken_over() {
+    let cluster = cluster();
+    let space = cluster.namespace("e2e-owner");
+    cluster.write_profile("e2e/owner.json", &all_but("mkdir", ERRNO));
+    let mut deploy = deployment("web", 1);
+    let profile = json!({"type": "RuntimeDefault"});
+    deploy["spec"]["template"]["spec"]["containers"][0]["securityContext"] =
+        json!({"seccompProfile": profile});
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("web.json");
+    fs::write(&file, deploy.to_string()).unwrap();
+    space.kubectl(&[
+        "apply",
+        "--server-side",
+        "--field-manager=helm",
+        "--filename",
+        file.to_str().unwrap(),
+    ]);
+    space.rolled_out("deploy/web");
+    let before = settled(&space, "deploy/web");
+    let wanted = ["deploy/web", "--profile", "e2e/owner.json"];
+
+    let field = r#".spec.template.spec.containers[name="app"].securityContext.seccompProfile.type"#;
+    expect(
+        &attach(&cluster, &space, &wanted),
+        3,
+        &[&format!("helm has set {field}"), "--force-conflicts"],
+    );
+    expect(
+        &attach(&cluster, &space, &["deploy/web", "--detach"]),
+        3,
+        &[
+            "container app has its profile (RuntimeDefault) by somebody else, whose it stays: helm",
+            "values of a chart",
+        ],
+    );
+    assert_eq!(space.get("deploy/web"), before);
+
+    expect(
+        &attach(
+            &cluster,
+            &space,
+            &[&wanted[..], &["--force-conflicts"]].concat(),
+        ),
+        0,
+        &[
+            "Localhost e2e/owner.json, was: RuntimeDefault",
+            "1 Pod runs under it",
+        ],
+    );
+    let pod = pods(&space, "app=web").pop_first().unwrap();
+    assert_eq!(space.status(&pod, "app", "Seccomp"), "2");
+    expect(
+        &attach(&cluster, &space, &["deploy/web", "--detach"]),
+        0,
+        &["1 Pod runs without it"],
+    );
+    assert!(
+        space.get("deploy/web")["spec"]["template"]["spec"]["containers"][0]["securityContext"]
+            .is_null()
+    );
+}
+
+#[test]
+fn containers_attached_one_after_the_other_keep_what_they_have() {
+    let cluster = cluster();
+    let space = cluster.namespace("e2e-several");
+    for name in ["app", "setup", "proxy"] {
+        cluster.write_profile(&format!("e2e/{name}.json"), &all_but("mkdir", ERRNO));
+    }
+    let mut deploy = deployment("web", 1);
+    let spec = &mut deploy["spec"]["template"]["spec"];
+    spec["initContainers"] = json!([
+        {"name": "setup", "image": BUSYBOX, "command": ["/bin/true"]},
+        {"name": "proxy", "image": BUSYBOX, "restartPolicy": "Always"},
+    ]);
+    space.apply(&deploy.to_string());
+    // The second of its list alone, then one before it: the server keeps the order only if the order is given.
+    for name in ["app", "proxy", "setup"] {
+        let profile = format!("e2e/{name}.json");
+        let done = attach(
+            &cluster,
+            &space,
+            &["deploy/web", "-c", name, "--profile", &profile],
+        );
+        expect(
+            &done,
+            0,
+            &[
+                &format!("container {name}: Localhost {profile}"),
+                "1 Pod runs under it",
+            ],
+        );
+    }
+    let has = || {
+        let spec = space.get("deploy/web")["spec"]["template"]["spec"].clone();
+        let all = [
+            &spec["initContainers"][0],
+            &spec["initContainers"][1],
+            &spec["containers"][0],
+        ];
+        all.map(|container| {
+            container["securityContext"]["seccompProfile"]["localhostProfile"].clone()
+        })
+    };
+    assert_eq!(
+        has(),
+        [
+            json!("e2e/setup.json"),
+            json!("e2e/proxy.json"),
+            json!("e2e/app.json")
+        ]
+    );
+    let pod = pods(&space, "app=web").pop_first().unwrap();
+    for container in ["proxy", "app"] {
+        assert_eq!(space.status(&pod, container, "Seccomp"), "2", "{container}");
+    }
+    // Of the other two, only the one with this profile.
+    let detach = [
+        "deploy/web",
+        "-c",
+        "app",
+        "-c",
+        "setup",
+        "--detach",
+        "--profile",
+        "e2e/setup.json",
+    ];
+    expect(
+        &attach(&cluster, &space, &detach),
+        0,
+        &["container setup: no profile of its own, was: Localhost e2e/setup.json"],
+    );
+    assert_eq!(
+        has(),
+        [Value::Null, json!("e2e/proxy.json"), json!("e2e/app.json")]
+    );
+}
+
+#[test]
+fn a_profile_that_no_node_has_is_explained_and_old_pods_serve_on() {
+    let cluster = cluster();
+    let space = cluster.namespace("e2e-missing");
+    cluster.write_profile("e2e/there.json", &all_but("mkdir", ERRNO));
+    for node in &cluster.nodes {
+        let _ = fs::remove_file(cluster.disk(node, SECCOMP).join("e2e/missing.json"));
+    }
+    space.apply(&deployment("web", 3).to_string());
+    space.rolled_out("deploy/web");
+    expect(
+        &attach(
+            &cluster,
+            &space,
+            &["deploy/web", "--profile", "e2e/there.json"],
+        ),
+        0,
+        &[],
+    );
+    let serving = pods(&space, "app=web");
+
+    let missing = [
+        "deploy/web",
+        "--profile",
+        "e2e/missing.json",
+        "--timeout",
+        "15s",
+    ];
+    let refused = attach(&cluster, &space, &missing);
+    let back = format!(
+        "seccast attach deployment/web -n {} -c app --profile e2e/there.json",
+        space.name()
+    );
+    expect(
+        &refused,
+        3,
+        &[
+            "CreateContainerError: failed to create containerd container: cannot load seccomp profile",
+            &format!(" has no {SECCOMP}/e2e/missing.json: put it there with `seccast install`"),
+            "not rolled out within 15s: 1 of 3 Pods are new",
+            &format!("to go back: `{back}`"),
+        ],
+    );
+    let now = pods(&space, "app=web");
+    assert!(
+        now.is_superset(&serving) && now.len() == 4,
+        "{serving:?} {now:?}"
+    );
+    for pod in &serving {
+        space.exec(pod, "app", &["/bin/true"]);
+    }
+    // As it says.
+    let back = back.replace(&format!(" -n {}", space.name()), "");
+    let words: Vec<_> = back.split_whitespace().skip(2).collect();
+    expect(
+        &attach(&cluster, &space, &words),
+        0,
+        &["3 Pods run under it"],
+    );
+    assert_eq!(pods(&space, "app=web"), serving);
+
+    // The file comes while it waits.
+    let late = cluster
+        .disk(cluster.node(1), SECCOMP)
+        .join("e2e/missing.json");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_secs(5));
+            assert!(!late.exists());
+            cluster.write_profile("e2e/missing.json", &all_but("mkdir", ERRNO));
+        });
+        let waited = attach(&cluster, &space, &missing[..3]);
+        expect(&waited, 0, &["CreateContainerError", "3 Pods run under it"]);
+    });
+    enforced(&space, "app=web", true);
+}
+
+#[test]
+fn every_kind_says_what_becomes_of_its_pods() {
+    let cluster = cluster();
+    let space = cluster.namespace("e2e-kinds");
+    cluster.write_profile("e2e/kinds.json", &all_but("mkdir", ERRNO));
+    let spec = |name: &str| {
+        let mut template = template(name);
+        template["spec"]
+            .as_object_mut()
+            .unwrap()
+            .remove("topologySpreadConstraints");
+        json!({"selector": {"matchLabels": {"app": name}}, "template": template})
+    };
+    let with = |mut spec: Value, fields: Value| {
+        spec.as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        spec
+    };
+    let mut job = json!({"template": spec("job")["template"]});
+    job["template"]["spec"]["restartPolicy"] = json!("Never");
+    let objects = [
+        (
+            "apps/v1",
+            "StatefulSet",
+            "db",
+            with(spec("db"), json!({"replicas": 2, "serviceName": "db"})),
+        ),
+        ("apps/v1", "DaemonSet", "agent", spec("agent")),
+        (
+            "apps/v1",
+            "ReplicaSet",
+            "set",
+            with(spec("set"), json!({"replicas": 1})),
+        ),
+        (
+            "batch/v1",
+            "CronJob",
+            "tidy",
+            json!({"schedule": "0 0 1 1 *", "jobTemplate": {"spec": job.clone()}}),
+        ),
+        ("batch/v1", "Job", "once", job),
+    ];
+    for (version, kind, name, spec) in objects {
+        space.apply(
+            &json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec})
+                .to_string(),
+        );
+    }
+    space.rolled_out("sts/db");
+    space.rolled_out("ds/agent");
+    let attach = |name: &str| attach(&cluster, &space, &[name, "--profile", "e2e/kinds.json"]);
+    expect(
+        &attach("sts/db"),
+        0,
+        &["statefulset/db: 2 Pods run under it"],
+    );
+    expect(
+        &attach("ds/agent"),
+        0,
+        &["daemonset/agent: 2 Pods run under it"],
+    );
+    for pod in pods(&space, "app in (db,agent)") {
+        assert_eq!(space.status(&pod, "app", "Seccomp"), "2", "{pod}");
+    }
+    let old = pods(&space, "app=set");
+    expect(
+        &attach("rs/set"),
+        0,
+        &["replicaset/set: a ReplicaSet replaces no Pod: those that run stay as they are"],
+    );
+    assert_eq!(pods(&space, "app=set"), old);
+    expect(
+        &attach("cj/tidy"),
+        0,
+        &["cronjob/tidy: runs that have begun stay as they are; the next one has the change"],
+    );
+    space.kubectl(&["create", "job", "now", "--from=cronjob/tidy"]);
+    let pod = space.until("the run's Pod", || {
+        pods(&space, "batch.kubernetes.io/job-name=now").pop_first()
+    });
+    space.ready(&pod);
+    assert_eq!(space.status(&pod, "app", "Seccomp"), "2");
+
+    let lets = "Kubernetes lets nobody change the securityContext of a";
+    expect(
+        &attach("job/once"),
+        3,
+        &[&format!(
+            "{lets} Job once it is there; attach to its manifest, delete the Job"
+        )],
+    );
+    expect(
+        &attach("job/now"),
+        3,
+        &["it was made by cronjob/tidy: attach to that"],
+    );
+    expect(
+        &attach(&format!("pod/{pod}")),
+        3,
+        &[
+            &format!("{lets} Pod"),
+            "it was made by cronjob/tidy: attach to that",
+        ],
+    );
+    expect(
+        &attach("pod/db-0"),
+        3,
+        &["it was made by statefulset/db: attach to that"],
+    );
+}
+
+#[test]
+fn a_privileged_container_is_warned_of_and_has_no_filter() {
+    let cluster = cluster();
+    let space = cluster.namespace("e2e-privileged");
+    cluster.write_profile("e2e/privileged.json", &all_but("mkdir", ERRNO));
+    let mut deploy = deployment("web", 1);
+    deploy["spec"]["template"]["spec"]["containers"][0]["securityContext"] =
+        json!({"privileged": true});
+    space.apply(&deploy.to_string());
+    expect(
+        &attach(
+            &cluster,
+            &space,
+            &["deploy/web", "--profile", "e2e/privileged.json"],
+        ),
+        0,
+        &[
+            "warning: deployment/web, container app: it is privileged",
+            "hint: take `privileged: true` out",
+        ],
+    );
+    let pod = pods(&space, "app=web").pop_first().unwrap();
+    assert_eq!(
+        space.status(&pod, "app", "Seccomp"),
+        "0",
+        "the warning is not true any more"
+    );
+}
+
+#[test]
+fn who_may_not_and_what_is_wrong_changes_nothing() {
+    let cluster = cluster();
+    let space = cluster.namespace("e2e-refused");
+    space.apply(&deployment("web", 1).to_string());
+    space.rolled_out("deploy/web");
+    let before = settled(&space, "deploy/web");
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let attach = |args: &[&str]| attach(&cluster, &space, &[&["deploy/web"], args].concat());
+
+    // Docker's dialect, of which containerd would drop the conditions.
+    let docker = json!({
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]}],
+        "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_ADMIN"]}}],
+    });
+    fs::write(path("docker.json"), docker.to_string()).unwrap();
+    let profiles = path("");
+    expect(
+        &attach(&["--profile", "docker.json", "--profiles", &profiles]),
+        3,
+        &[
+            "docker.json",
+            "docker's dialect",
+            "`seccast convert` makes one of it",
+        ],
+    );
+    expect(
+        &attach(&["--audit", "-c", "ap"]),
+        2,
+        &["no container `ap` (did you mean app?)"],
+    );
+    expect(&attach(&["--profile", "../web.json"]), 2, &["`..`"]);
+    expect(
+        &attach(&["--audit", "--in-place"]),
+        2,
+        &["--in-place is for files"],
+    );
+
+    // Workloads that are not there: nothing of the first is changed either.
+    expect(
+        &attach(&["deploy/wev", "--audit"]),
+        3,
+        &["no deployments.apps/wev in namespace e2e-refused (did you mean web?)"],
+    );
+    let elsewhere = cluster.namespace("e2e-elsewhere");
+    elsewhere.apply(&deployment("gone", 0).to_string());
+    expect(
+        &attach(&["deploy/gone", "--audit"]),
+        3,
+        &["(there is one in namespace e2e-elsewhere)"],
+    );
+
+    // Who asks, and where.
+    let admin = fs::read_to_string(cluster.kubeconfig()).unwrap();
+    let admin: Value = serde_json::from_str(&admin).unwrap();
+    let kubeconfig = |name: &str, change: &dyn Fn(&mut Value)| {
+        let mut config = admin.clone();
+        change(&mut config);
+        fs::write(path(name), config.to_string()).unwrap();
+        path(name)
+    };
+    let server = &admin["clusters"][0]["cluster"]["server"];
+    let closed = server.as_str().unwrap().replace(":6443", ":6444");
+    let nobody = kubeconfig("nobody", &|config| {
+        config["users"][0]["user"] = json!({"token": "expired"})
+    });
+    expect(
+        &attach(&["--audit", "--kubeconfig", &nobody]),
+        3,
+        &["does not know who asks (Unauthorized)", "log in again"],
+    );
+    let refused = kubeconfig("refused", &|config| {
+        config["clusters"][0]["cluster"]["server"] = json!(closed)
+    });
+    expect(
+        &attach(&["--audit", "--kubeconfig", &refused]),
+        3,
+        &[&closed, "Connection refused", "is it running there"],
+    );
+
+    // A service account that may look, and one more that may not even that.
+    for (name, verbs) in [
+        ("looks", Some("get")),
+        ("blind", None),
+        ("may", Some("get,patch")),
+    ] {
+        space.kubectl(&["create", "serviceaccount", name]);
+        if let Some(verbs) = verbs {
+            space.kubectl(&[
+                "create",
+                "role",
+                name,
+                &format!("--verb={verbs}"),
+                "--resource=deployments",
+            ]);
+            let account = format!("--serviceaccount={}:{name}", space.name());
+            space.kubectl(&[
+                "create",
+                "rolebinding",
+                name,
+                &format!("--role={name}"),
+                &account,
+            ]);
+        }
+        let token = space.kubectl(&["create", "token", name]);
+        kubeconfig(name, &|config| {
+            config["users"][0]["user"] = json!({"token": token.trim()})
+        });
+    }
+    for (name, verb) in [("looks", "patch"), ("blind", "get")] {
+        let account = format!("system:serviceaccount:{}:{name}", space.name());
+        expect(
+            &attach(&["--audit", "--kubeconfig", &path(name)]),
+            3,
+            &[
+                &format!("not allowed to {verb} deployments.apps/web in namespace e2e-refused"),
+                &account,
+                &format!(
+                    "`kubectl auth can-i {verb} deployments.apps/web --namespace e2e-refused`"
+                ),
+            ],
+        );
+        // What the message proposes to ask is what is missing.
+        let words = [
+            "auth",
+            "can-i",
+            verb,
+            "deployments.apps/web",
+            "--as",
+            &account,
+        ];
+        assert_eq!(space.try_kubectl(&words).stdout.trim(), "no", "{name}");
+    }
+    assert_eq!(space.get("deploy/web"), before);
+
+    // The two rights are enough; without a third it is said what cannot be seen.
+    cluster.write_profile("e2e/refused.json", &all_but("mkdir", ERRNO));
+    expect(
+        &attach(&[
+            "--profile",
+            "e2e/refused.json",
+            "--kubeconfig",
+            &path("may"),
+        ]),
+        0,
+        &[
+            "not allowed to list pods in namespace e2e-refused",
+            "1 Pod runs under it",
+        ],
+    );
+}
