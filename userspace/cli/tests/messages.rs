@@ -555,3 +555,19 @@ fn what_is_no_pod_or_has_no_place_for_its_containers_is_refused() {
     usage(&["--container", "web", "-c", "app"], "cannot be used");
     usage(&["--pod", "web", "--engine", "docker"], "cannot be used");
 }
+
+#[test]
+fn an_observation_is_not_replaced_by_its_profile() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("web.report.json");
+    fs::write(&file, OBSERVATION).unwrap();
+    // As the profile itself, by another spelling, and as the report beside it.
+    for out in ["web.report.json", "./web.report.json", "web.json"] {
+        refuses(
+            folder.path(),
+            &["generate", "web.report.json", "-o", out],
+            &["web.report.json is one of the observations", "another name"],
+        );
+        assert_eq!(fs::read_to_string(&file).unwrap(), OBSERVATION);
+    }
+}

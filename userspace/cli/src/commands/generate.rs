@@ -9,10 +9,12 @@ use crate::{
         file::{Destination, report_beside},
     },
 };
+use anyhow::ensure;
 use seccast_model::{
     Diagnostic, Generated, Merged, Policy, Runtime, Severity, audit_profile, defaults::resolve,
     generate::from_merged, observation::EnteredAs,
 };
+use std::path::PathBuf;
 
 /// Does it.
 pub fn run(args: &GenerateArgs) -> anyhow::Result<Exit> {
@@ -20,6 +22,17 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<Exit> {
     if args.audit {
         destination.write(&audit_profile().to_oci_json())?;
         return Ok(Exit::Done);
+    }
+    if let Some(path) = destination.path() {
+        for place in [path, &report_beside(path)] {
+            let real = place.canonicalize().ok();
+            let is_place = |one: &PathBuf| real.is_some() && one.canonicalize().ok() == real;
+            ensure!(
+                !args.observations.iter().any(is_place),
+                "{} is one of the observations, and would be lost: give the profile another name with -o",
+                place.display()
+            );
+        }
     }
     let mut merged = input::recordings(&args.observations)?;
     if let Some(entered) = args.entered {
