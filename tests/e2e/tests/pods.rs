@@ -1,5 +1,7 @@
 //! Pods under profiles, and seccast's own image.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use seccast_e2e::{BUSYBOX, SECCAST, all_but, cluster, seccast};
 use seccast_rig::process;
 use serde_json::{Value, json};

@@ -4,8 +4,8 @@
 
 pub mod cluster;
 pub mod kubelet;
-pub mod node;
 pub mod manifest;
+pub mod node;
 pub mod pod;
 pub mod rollout;
 pub mod workload;
