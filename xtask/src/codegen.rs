@@ -5,6 +5,7 @@
 
 mod apps;
 mod defaults;
+mod manifests;
 mod refresh;
 mod syscalls;
 
@@ -34,6 +35,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
             text: seccast_model::audit_profile().to_oci_json(),
         },
     ];
+    made.push(manifests::render(&root)?);
     made.extend(defaults::render(&root)?);
     made.extend(apps::render(&apps_dir())?);
     let mut stale = Vec::new();
