@@ -4,10 +4,12 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
-    os::unix::process::ExitStatusExt as _,
+    os::unix::{fs::symlink, process::ExitStatusExt as _},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread::{self, sleep},
+    time::{Duration, Instant, SystemTime},
 };
 use tempfile::TempDir;
 
@@ -286,6 +288,10 @@ fn what_leads_elsewhere_or_is_no_name_is_refused_and_nothing_changes() {
         ),
         (vec!["--remove", "../web"], &["`../web`", "has a `/`"]),
         (vec!["--remove", "web"], &["nothing is installed"]),
+        (
+            vec!["--watch", "x", "--root", "none/none", "--check"],
+            &["cannot read the folder x"],
+        ),
         (vec!["--list", "--root", "none"], &["cannot open none"]),
     ] {
         let args = if args.contains(&"--root") {
@@ -452,4 +458,334 @@ fn a_dry_run_says_the_same_and_does_nothing() {
         assert!(done.1.contains(says), "{done:?}");
         assert_eq!(dry.1.replace("would be:", "seccast:"), done.1);
     }
+}
+
+/// A folder as the kubelet mounts a ConfigMap: files are links into `..data`, which is a link to the folder of a version, replaced by a
+/// rename; the folder before it is removed then (pkg/volume/util/atomic_writer.go).
+struct ConfigMap {
+    folder: PathBuf,
+    version: usize,
+}
+
+impl ConfigMap {
+    fn new(folder: PathBuf) -> Self {
+        fs::create_dir(&folder).unwrap();
+        Self { folder, version: 0 }
+    }
+
+    fn set(&mut self, files: &[(&str, String)]) {
+        self.version += 1;
+        let old = self.folder.join(format!("..{}", self.version - 1));
+        let new = format!("..{}", self.version);
+        fs::create_dir(self.folder.join(&new)).unwrap();
+        for (name, content) in files {
+            fs::write(self.folder.join(&new).join(name), content).unwrap();
+        }
+        symlink(&new, self.folder.join("..data_tmp")).unwrap();
+        fs::rename(self.folder.join("..data_tmp"), self.folder.join("..data")).unwrap();
+        for (name, _) in files {
+            let link = self.folder.join(name);
+            if !link.is_symlink() {
+                symlink(format!("..data/{name}"), link).unwrap();
+            }
+        }
+        for name in names(&self.folder) {
+            if !name.starts_with('.') && !files.iter().any(|(file, _)| *file == name) {
+                fs::remove_file(self.folder.join(name)).unwrap();
+            }
+        }
+        if old.exists() {
+            fs::remove_dir_all(old).unwrap();
+        }
+    }
+}
+
+/// `seccast install --watch`, ended by SIGTERM on drop.
+struct Watch {
+    child: Child,
+    log: PathBuf,
+    at: PathBuf,
+}
+
+impl Watch {
+    fn start(at: &Path, args: &[&str]) -> Self {
+        let log = at.join("log");
+        let child = Command::new(SECCAST)
+            .args([
+                "install", "--watch", "profiles", "--root", "root", "--ready", "ready",
+            ])
+            .args(args)
+            .current_dir(at)
+            .stderr(fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Self {
+            child,
+            log,
+            at: at.to_owned(),
+        }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    fn wait(&self, what: &str, done: impl Fn() -> bool) {
+        let begin = Instant::now();
+        while !done() {
+            assert!(
+                begin.elapsed() < Duration::from_secs(30),
+                "no {what}:\n{}",
+                self.log()
+            );
+            sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn says(&self, line: &str) {
+        self.wait(line, || self.log().contains(line));
+    }
+
+    fn is_ready(&self) -> bool {
+        self.at.join("ready").exists()
+    }
+
+    /// SIGTERM; the exit code, and how long it took.
+    fn end(mut self) -> (Option<i32>, Duration) {
+        let begin = Instant::now();
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        (self.child.wait().unwrap().code(), begin.elapsed())
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// `--check`, the readiness probe: its exit code, and what it prints.
+fn probe(at: &Path) -> (Option<i32>, String) {
+    let output = seccast(
+        at,
+        &[
+            "install", "--check", "--watch", "profiles", "--root", "root",
+        ],
+    );
+    (
+        output.status.code(),
+        String::from_utf8(output.stdout).unwrap(),
+    )
+}
+
+#[test]
+fn a_config_map_swapped_a_thousand_times_is_on_the_disk_after_each_settle_and_never_half() {
+    const SETTLES: usize = 100;
+    const BURST: usize = 10;
+    let folder = folder();
+    let at = folder.path();
+    let text = |n: usize| profile("read") + &" ".repeat(n);
+    let mut map = ConfigMap::new(at.join("profiles"));
+    map.set(&[("web.json", text(0)), ("other.json", text(0))]);
+    let watch = Watch::start(at, &["--quiet"]);
+    let alias = at.join("root/seccast/web.json");
+    watch.wait("readiness", || watch.is_ready());
+    let (done, reads) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let mut slowest = Duration::ZERO;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut last, whole) = (0, text(0).len());
+            while !done.load(Ordering::Relaxed) {
+                let found = fs::read_to_string(&alias).expect("there at every instant");
+                let n = found.len() - whole;
+                assert!(found == text(n) && n >= last, "{n} after {last}");
+                last = n;
+                reads.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        for settle in 1..=SETTLES {
+            for n in (settle - 1) * BURST + 1..=settle * BURST {
+                map.set(&[("web.json", text(n)), ("other.json", text(n))]);
+            }
+            let begin = Instant::now();
+            for name in ["web.json", "other.json"] {
+                let wanted = text(settle * BURST);
+                watch.wait("the last content", || {
+                    fs::read_to_string(at.join("root/seccast").join(name)).unwrap() == wanted
+                });
+            }
+            slowest = slowest.max(begin.elapsed());
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(map.version, 1 + SETTLES * BURST);
+    assert_eq!(probe(at), (Some(0), String::new()));
+    assert!(watch.is_ready());
+    assert_eq!(watch.log(), "");
+    let (code, took) = watch.end();
+    assert_eq!(code, Some(0));
+    assert!(!at.join("ready").exists());
+    println!(
+        "{} changes, {} reads; on the disk at most {slowest:?} after a burst; ended in {took:?}",
+        map.version - 1,
+        reads.load(Ordering::Relaxed)
+    );
+}
+
+#[test]
+fn a_watched_node_is_repaired_and_a_bad_file_stops_no_other() {
+    let folder = folder();
+    let at = folder.path();
+    assert_eq!(probe(at).0, Some(3), "there is no folder");
+    fs::create_dir(at.join("profiles")).unwrap();
+    let (web, db) = (at.join("profiles/web.json"), at.join("profiles/db.json"));
+    fs::write(&web, profile("read")).unwrap();
+    fs::write(&db, profile("read")).unwrap();
+    assert_eq!(probe(at), (Some(1), "seccast/db.json: not on the node as it should be\nseccast/web.json: not on the node as it should be\n".to_owned()));
+    let watch = Watch::start(at, &[]);
+    watch.says("ready: the node is equal to the folder");
+    assert_eq!(probe(at), (Some(0), String::new()));
+
+    // Whatever somebody does to the node.
+    let alias = at.join("root/seccast/web.json");
+    let repaired = |times: usize| {
+        watch.wait("repair", || {
+            fs::read_to_string(&alias).is_ok_and(|found| found == profile("read"))
+        });
+        watch.wait("word of it", || {
+            watch
+                .log()
+                .matches("somebody had changed or removed it")
+                .count()
+                == times
+        });
+    };
+    fs::write(&alias, "{}").unwrap();
+    repaired(1);
+    fs::remove_file(fs::canonicalize(&alias).unwrap()).unwrap();
+    repaired(2);
+    fs::remove_file(&alias).unwrap();
+    watch.wait("the alias again", || alias.exists());
+    fs::remove_dir_all(at.join("root/seccast")).unwrap();
+    watch.wait("all again", || {
+        alias.exists() && at.join("root/seccast/db.json").exists()
+    });
+    watch.wait("readiness", || watch.is_ready() && probe(at).0 == Some(0));
+
+    // A bad file: the other one still comes, and what there was of the bad one stays.
+    fs::write(&web, "{\"defaultAction\":").unwrap();
+    fs::write(&db, profile("write")).unwrap();
+    watch.says("not ready: web.json is not installed: not valid JSON");
+    watch.wait("the other", || {
+        fs::read_to_string(at.join("root/seccast/db.json")).unwrap() == profile("write")
+    });
+    watch.wait("no readiness", || !watch.is_ready());
+    assert_eq!(fs::read_to_string(&alias).unwrap(), profile("read"));
+    let (code, said) = probe(at);
+    assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
+    fs::write(&web, profile("read")).unwrap();
+    watch.wait("readiness", || watch.is_ready());
+
+    // What leaves the folder leaves the node, but for its versions; an empty folder removes nothing.
+    fs::remove_file(&db).unwrap();
+    watch.says("seccast/db.json removed: it left the folder; its versions stay");
+    assert!(!at.join("root/seccast/db.json").exists());
+    assert_eq!(
+        names(&at.join("root/seccast"))
+            .iter()
+            .filter(|name| name.starts_with("db."))
+            .count(),
+        2
+    );
+    fs::remove_file(&web).unwrap();
+    watch.says("the folder is empty, and what is installed stays");
+    assert!(alias.exists());
+    fs::write(at.join("profiles/README.md"), "").unwrap();
+    watch.says("README.md is left out");
+    // Each is told once, however often the folders are looked at.
+    sleep(Duration::from_millis(2500));
+    for line in [
+        "the folder is empty",
+        "README.md is left out",
+        "web.json is not installed",
+    ] {
+        assert_eq!(watch.log().matches(line).count(), 1, "{}", watch.log());
+    }
+    // And the folder itself.
+    fs::rename(at.join("profiles"), at.join("away")).unwrap();
+    watch.says("not ready: cannot read the folder profiles");
+    watch.wait("no readiness", || !watch.is_ready());
+    assert!(alias.exists());
+    fs::rename(at.join("away"), at.join("profiles")).unwrap();
+    watch.wait("readiness", || watch.is_ready());
+    let (code, took) = watch.end();
+    assert_eq!(code, Some(0));
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn old_versions_are_bounded_and_kept_a_minute() {
+    let folder = folder();
+    let at = folder.path();
+    fs::create_dir(at.join("profiles")).unwrap();
+    let versions = || names(&at.join("root/seccast")).len() - 1;
+    for n in 0..30 {
+        fs::write(
+            at.join("profiles/web.json"),
+            profile("read") + &" ".repeat(n),
+        )
+        .unwrap();
+        install(at, &["profiles/web.json"]);
+    }
+    assert_eq!(versions(), 30);
+    // All but the current one were current within the last minute.
+    let current = fs::canonicalize(at.join("root/seccast/web.json")).unwrap();
+    let age = |seconds: u64| {
+        for name in names(&at.join("root/seccast")) {
+            let path = at.join("root/seccast").join(&name);
+            if path != current && name != "web.json" {
+                let file = fs::File::options().append(true).open(&path).unwrap();
+                file.set_modified(SystemTime::now() - Duration::from_secs(seconds))
+                    .unwrap();
+            }
+        }
+    };
+    for (seconds, left) in [(0, 30), (50, 30), (61, 11)] {
+        age(seconds);
+        let watch = Watch::start(at, &["--cri-socket", "none.sock"]);
+        watch.says("seccast: ready");
+        let log = watch.log();
+        assert_eq!(watch.end().0, Some(0));
+        assert_eq!(versions(), left, "{log}");
+        let dropped = log.matches("removed: 10 newer old versions are kept");
+        assert_eq!(dropped.count(), 30 - left, "{log}");
+    }
+    age(61);
+    // Nobody knows what is in use.
+    refuses(
+        at,
+        &["--prune", "--root", "root", "--cri-socket", "none.sock"],
+        &["cannot tell what is in use", "none.sock", "--force"],
+    );
+    refuses(
+        at,
+        &[
+            "--remove",
+            "web",
+            "--root",
+            "root",
+            "--cri-socket",
+            "none.sock",
+        ],
+        &["cannot tell what is in use", "--force"],
+    );
+    install(at, &["--prune", "--force", "--dry-run"]);
+    assert_eq!(versions(), 11);
+    install(at, &["--prune", "--force"]);
+    assert_eq!(versions(), 1);
+    assert!(current.exists());
+    install(at, &["--remove", "seccast/web.json", "--force"]);
+    assert_eq!(names(&at.join("root/seccast")), [""; 0]);
 }

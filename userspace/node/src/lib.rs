@@ -14,11 +14,15 @@
 #![warn(missing_docs)]
 
 mod content;
+mod mirror;
 mod name;
 mod root;
+mod source;
 
 pub use content::{ContentError, MAX_BYTES, check};
+pub use mirror::{Change, InUse, KEEP, Watcher, differences, fingerprint, mirror};
 pub use name::{Hash, Name, NameError, version_of};
 pub use root::{
     Alias, FOLDER, Folder, GRACE, Installed, Listing, Locked, NodeError, Put, Root, Version,
 };
+pub use source::{BadFile, Source, SourceError};

@@ -1,6 +1,8 @@
 //! `seccast install`: profiles onto a node.
 
 mod list;
+mod usage;
+mod watch;
 
 use crate::{
     args::install::InstallArgs,
@@ -10,32 +12,40 @@ use crate::{
 };
 use anyhow::{Context as _, anyhow, bail};
 use seccast_model::{Profile, audit_profile};
-use seccast_node::{Alias, ContentError, FOLDER, Hash, Locked, Name, Put, Root, check};
+use seccast_node::{
+    Alias, ContentError, FOLDER, Folder, GRACE, Hash, Locked, Name, Put, Root, Source, check,
+    differences,
+};
 use std::{collections::BTreeMap, path::Path};
-
-/// Contents by name.
-type Wanted = BTreeMap<Name, Vec<u8>>;
+use usage::Usage;
 
 /// Does it.
 pub fn run(args: &InstallArgs) -> anyhow::Result<Exit> {
     if args.list {
         return list::run(args);
     }
+    if args.prune {
+        return prune(args);
+    }
     if !args.remove.is_empty() {
         return remove(args);
     }
-    install(args)
+    match &args.watch {
+        Some(folder) if args.check => check_all(args, &watch::read(folder, args)?),
+        Some(folder) => watch::run(args, folder),
+        None => install(args),
+    }
 }
 
 fn install(args: &InstallArgs) -> anyhow::Result<Exit> {
     // All are looked at before one is written.
-    let mut wanted = Wanted::new();
+    let mut source = Source::default();
     for path in &args.profiles {
         let name = name_of(path)?;
         let content = input::bytes(path)?;
         let profile = check(&content).map_err(|error| refuse(path, &content, error))?;
         warn(path, &profile);
-        if wanted.insert(name.clone(), content).is_some() {
+        if source.profiles.insert(name.clone(), content).is_some() {
             bail!(
                 "two of these files would both be {}: rename one",
                 localhost(&name)
@@ -43,26 +53,77 @@ fn install(args: &InstallArgs) -> anyhow::Result<Exit> {
         }
     }
     if args.audit {
-        let name: Name = "audit.json".parse()?;
-        let content = audit_profile().to_oci_json().into_bytes();
-        if wanted.insert(name, content).is_some() {
+        let (name, content) = audit()?;
+        if source.profiles.insert(name, content).is_some() {
             bail!("--audit installs audit.json, and so does one of these files: leave one out");
         }
     }
+    if args.check {
+        return check_all(args, &source);
+    }
     if args.dry_run {
-        would(&args.root, &wanted)?;
+        would(&args.root, &source.profiles)?;
     } else {
         let locked = Root::make(&args.root)?.lock()?;
-        for (name, content) in &wanted {
+        for (name, content) in &source.profiles {
             let put = put(&locked, name, content)?;
             if !args.quiet {
-                output::note(&format!("seccast: {}", told(name, content, put)));
+                output::note(&format!("seccast: {}", told(name, Hash::of(content), put)));
             }
         }
     }
-    let names: Vec<_> = wanted.keys().map(|name| localhost(name) + "\n").collect();
+    let names: Vec<_> = source
+        .profiles
+        .keys()
+        .map(|name| localhost(name) + "\n")
+        .collect();
     Destination::Stdout.write(&names.concat())?;
     Ok(Exit::Done)
+}
+
+/// The profile that allows everything.
+fn audit() -> anyhow::Result<(Name, Vec<u8>)> {
+    Ok((
+        "audit.json".parse()?,
+        audit_profile().to_oci_json().into_bytes(),
+    ))
+}
+
+/// `--check`: with a folder to be watched, what is there and not in it counts as well.
+fn check_all(args: &InstallArgs, source: &Source) -> anyhow::Result<Exit> {
+    let folder = open(&args.root)?;
+    let mut different = differences(source, folder.as_ref())?;
+    if args.watch.is_none() {
+        different.retain(|name| source.profiles.contains_key(name));
+    }
+    let bad = source
+        .bad
+        .iter()
+        .map(|(file, bad)| format!("{file}: {bad}\n"));
+    let different = different.iter().map(|name| {
+        let how = if source.profiles.contains_key(name) {
+            "not on the node as it should be"
+        } else {
+            "on the node, and not in the folder"
+        };
+        format!("{}: {how}\n", localhost(name))
+    });
+    let lines: Vec<_> = bad.chain(different).collect();
+    Destination::Stdout.write(&output::printable(&lines.concat()))?;
+    Ok(if lines.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Findings
+    })
+}
+
+/// Our folder below a root; `None` where neither is.
+fn open(root: &Path) -> anyhow::Result<Option<Folder>> {
+    match Root::open(root) {
+        Ok(root) => Ok(root.folder()?),
+        Err(_) if !root.exists() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What a Pod names.
@@ -122,22 +183,18 @@ fn put(locked: &Locked, name: &Name, content: &[u8]) -> anyhow::Result<Put> {
     })
 }
 
-fn told(name: &Name, content: &[u8], put: Put) -> String {
+fn told(name: &Name, hash: Hash, put: Put) -> String {
     let how = match put {
         Put::Unchanged => "unchanged".to_owned(),
         Put::New => "new".to_owned(),
         Put::Replaced(old) => format!("in place of {old}"),
         Put::Repaired => "repaired: somebody had changed or removed it".to_owned(),
     };
-    format!("{} is {}, {how}", localhost(name), Hash::of(content))
+    format!("{} is {hash}, {how}", localhost(name))
 }
 
-fn would(root: &Path, wanted: &Wanted) -> anyhow::Result<()> {
-    let folder = match Root::open(root) {
-        Ok(root) => root.folder()?,
-        Err(_) if !root.exists() => None,
-        Err(error) => return Err(error.into()),
-    };
+fn would(root: &Path, wanted: &BTreeMap<Name, Vec<u8>>) -> anyhow::Result<()> {
+    let folder = open(root)?;
     for (name, content) in wanted {
         let put = match &folder {
             None => Put::New,
@@ -148,7 +205,8 @@ fn would(root: &Path, wanted: &Wanted) -> anyhow::Result<()> {
                 Alias::To(_) | Alias::Foreign => Put::Repaired,
             },
         };
-        output::note(&format!("would be: {}", told(name, content, put)));
+        let told = told(name, Hash::of(content), put);
+        output::note(&format!("would be: {told}"));
     }
     Ok(())
 }
@@ -165,6 +223,17 @@ fn installed_name(typed: &str) -> anyhow::Result<Name> {
         .with_context(|| format!("`{}` is the name of no profile", typed.escape_debug()))
 }
 
+/// Who uses what, unless --force says that it does not matter.
+fn usage(args: &InstallArgs) -> anyhow::Result<Option<Usage>> {
+    if args.force {
+        return Ok(None);
+    }
+    let usage = Usage::ask(&args.usage);
+    usage.map(Some).context(
+        "cannot tell what is in use, so nothing is removed; name who knows with --cri-socket or --kubelet, or remove it all the same with --force",
+    )
+}
+
 fn remove(args: &InstallArgs) -> anyhow::Result<Exit> {
     let names = args.remove.iter().map(|typed| installed_name(typed));
     let names = names.collect::<anyhow::Result<Vec<_>>>()?;
@@ -176,21 +245,36 @@ fn remove(args: &InstallArgs) -> anyhow::Result<Exit> {
         );
     };
     let listing = folder.list()?;
-    if let Some(missing) = names
-        .iter()
-        .find(|name| !listing.profiles.contains_key(name))
-    {
-        bail!(
-            "{} is not installed in {}: `seccast install --list` says what is",
-            localhost(missing),
-            args.root.display()
+    let mut files = Vec::new();
+    for name in &names {
+        let Some(found) = listing.profiles.get(name) else {
+            bail!(
+                "{} is not installed in {}: `seccast install --list` says what is",
+                localhost(name),
+                args.root.display()
+            );
+        };
+        files.push((name.file(), name));
+        files.extend(
+            found
+                .versions
+                .keys()
+                .map(|hash| (name.version(*hash), name)),
         );
     }
-    if !args.force {
-        bail!(
-            "cannot tell whether containers use {}: --force removes it all the same, and then they do not start again",
-            localhost(&names[0])
-        );
+    let usage = usage(args)?;
+    for (file, name) in &files {
+        let pods = usage
+            .as_ref()
+            .map(|usage| usage.of(file))
+            .unwrap_or_default();
+        if !pods.is_empty() {
+            bail!(
+                "{} is in use by {}, whose containers would not start again: remove those first, or --force it",
+                localhost(name),
+                pods.join(", ")
+            );
+        }
     }
     let locked = root.lock()?;
     for name in &names {
@@ -205,14 +289,54 @@ fn remove(args: &InstallArgs) -> anyhow::Result<Exit> {
                 locked.remove_version(name, *hash)?;
             }
         }
-        if !args.quiet {
-            let would = if args.dry_run {
-                "would be removed"
+        removed(args, &localhost(name));
+    }
+    Ok(Exit::Done)
+}
+
+fn removed(args: &InstallArgs, file: &str) {
+    if !args.quiet {
+        let would = if args.dry_run {
+            "would be removed"
+        } else {
+            "removed"
+        };
+        output::note(&format!("seccast: {file} {would}"));
+    }
+}
+
+fn prune(args: &InstallArgs) -> anyhow::Result<Exit> {
+    let usage = usage(args)?;
+    let root = Root::open(&args.root)?;
+    if root.folder()?.is_none() {
+        return Ok(Exit::Done);
+    }
+    let locked = root.lock()?;
+    let (mut used, mut young) = (0, 0);
+    for (name, found) in locked.folder().list()?.profiles {
+        for hash in found
+            .versions
+            .into_keys()
+            .filter(|hash| found.alias != Alias::To(*hash))
+        {
+            let file = name.version(hash);
+            if usage
+                .as_ref()
+                .is_some_and(|usage| !usage.of(&file).is_empty())
+            {
+                used += 1;
+            } else if args.dry_run || locked.remove_version(&name, hash)? {
+                removed(args, &format!("{FOLDER}/{file}"));
             } else {
-                "removed"
-            };
-            output::note(&format!("seccast: {} {would}", localhost(name)));
+                young += 1;
+            }
         }
+    }
+    if !args.quiet && used + young > 0 {
+        output::note(&format!(
+            "seccast: kept {used} old versions in use, and {young} that were current within the last {} seconds",
+            GRACE.as_secs()
+        ));
     }
     Ok(Exit::Done)
 }
