@@ -18,6 +18,7 @@
     reason = "helpers of tests are tests, and a test fails by panicking"
 )]
 
+use seccast_rig::cgroup::Mounts;
 use seccast_rig::cluster::{Cluster, Node};
 use seccast_rig::oci::Image;
 use seccast_rig::process::{self, Output};
@@ -81,6 +82,12 @@ pub fn seccast() -> PathBuf {
     binary
         .expect("SECCAST_BIN names no seccast; `cargo xtask e2e` sets it")
         .into()
+}
+
+/// Where the nodes have their cgroup2 mounted, which is where this machine has it.
+#[must_use]
+pub fn unified() -> PathBuf {
+    Mounts::read().unwrap().unified
 }
 
 impl Fixture {

@@ -1,8 +1,6 @@
 //! Pods under profiles, and seccast's own image.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
-
-use seccast_e2e::{BUSYBOX, SECCAST, all_but, cluster, seccast};
+use seccast_e2e::{BUSYBOX, SECCAST, all_but, cluster, seccast, unified};
 use seccast_rig::process;
 use serde_json::{Value, json};
 use std::process::Command;
@@ -128,9 +126,4 @@ fn two_capabilities_are_enough_in_a_pod() {
             assert_eq!(of("capabilities").0, "missing", "{said}");
         }
     }
-}
-
-/// Where this machine has its cgroup2 mounted.
-fn unified() -> std::path::PathBuf {
-    seccast_rig::cgroup::Mounts::read().unwrap().unified
 }
