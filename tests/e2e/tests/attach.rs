@@ -715,3 +715,61 @@ fn who_may_not_and_what_is_wrong_changes_nothing() {
         ],
     );
 }
+
+#[test]
+fn by_file_and_live_a_workload_becomes_the_same() {
+    let cluster = cluster();
+    cluster.write_profile("e2e/same.json", &all_but("mkdir", ERRNO));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("web.yaml");
+    // As people write it.
+    let manifest = "\
+# The shop's front door.
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata:
+      labels: {app: web}   # see above
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - name: app  # the program
+        image: localhost/busybox:1
+        securityContext:
+          allowPrivilegeEscalation: false
+";
+    let specs = [false, true].map(|by_file| {
+        let name = if by_file { "e2e-by-file" } else { "e2e-live" };
+        let space = cluster.namespace(name);
+        fs::write(&file, manifest).unwrap();
+        let file = file.to_str().unwrap();
+        if by_file {
+            let args = [file, "--profile", "e2e/same.json", "--in-place"];
+            expect(&attach(&cluster, &space, &args), 0, &[]);
+        }
+        space.kubectl(&["apply", "--filename", file]);
+        if !by_file {
+            let args = ["deploy/web", "--profile", "e2e/same.json"];
+            expect(
+                &attach(&cluster, &space, &args),
+                0,
+                &["1 Pod runs under it"],
+            );
+        }
+        space.rolled_out("deploy/web");
+        let pod = pods(&space, "app=web").pop_first().unwrap();
+        assert_eq!(space.status(&pod, "app", "Seccomp"), "2");
+        settled(&space, "deploy/web")["spec"].clone()
+    });
+    assert_eq!(specs[0], specs[1]);
+    let lines: Vec<_> = manifest.lines().collect();
+    let written = fs::read_to_string(&file).unwrap();
+    assert_eq!(
+        written.lines().filter(|line| !lines.contains(line)).count(),
+        3
+    );
+}
