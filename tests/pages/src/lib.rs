@@ -67,14 +67,28 @@ pub fn verbs() -> Vec<String> {
 
 /// Runs the page of a verb with this seccast, and panics where it does not tell the truth.
 pub fn run(verb: &str, seccast: &Path, needs: Needs, env: &[(&str, &str)]) {
-    let page = repository().join(format!("docs/commands/{verb}.md"));
+    let page = format!("docs/commands/{verb}.md");
+    run_page(&page, &FILES, Path::new("/bin/sh"), seccast, needs, env);
+}
+
+/// Runs a page of this repository, in a folder with copies of `files`: what they are called there, and where they are from.
+/// `shell` is called as `sh -c COMMAND`.
+pub fn run_page(
+    page: &str,
+    files: &[(&str, &str)],
+    shell: &Path,
+    seccast: &Path,
+    needs: Needs,
+    env: &[(&str, &str)],
+) {
+    let page = repository().join(page);
     let written = fs::read_to_string(&page).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (input, copy) = (folder.path().join("page.in"), folder.path().join("page.md"));
     // Its mere presence makes trycmd work on a copy of the input.
     fs::create_dir(folder.path().join("page.out")).unwrap();
     fs::create_dir(&input).unwrap();
-    for (name, from) in FILES {
+    for (name, from) in files {
         fs::copy(repository().join(from), input.join(name)).unwrap();
     }
     let (text, lines) = for_trycmd(&written, needs);
@@ -85,8 +99,8 @@ pub fn run(verb: &str, seccast: &Path, needs: Needs, env: &[(&str, &str)]) {
     let cases = TestCases::new();
     cases
         .case(&copy)
-        .register_bin("sh", trycmd::schema::Bin::Path("/bin/sh".into()))
-        .timeout(Duration::from_secs(120));
+        .register_bin("sh", trycmd::schema::Bin::Path(shell.to_owned()))
+        .timeout(Duration::from_secs(180));
     for (name, value) in env {
         cases.env(*name, *value);
     }
