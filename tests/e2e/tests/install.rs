@@ -203,7 +203,7 @@ fn what_a_pod_uses_is_not_removed() {
         &cluster,
         &["--prune"],
         0,
-        &["kept 1 old versions in use, and 1 that were current"],
+        &["old versions kept: 1 in use, 1 that were current"],
     );
     for entry in fs::read_dir(&folder).unwrap() {
         let file = fs::File::options()
@@ -217,13 +217,13 @@ fn what_a_pod_uses_is_not_removed() {
         &cluster,
         &[&["--prune"], &kubelet[..]].concat(),
         0,
-        &["kept 2 old versions in use, and 0"],
+        &["old versions kept: 2 in use, 0"],
     );
     expect(
         &cluster,
         &["--prune"],
         0,
-        &[&format!("{second} removed"), "kept 1 old"],
+        &[&format!("{second} removed"), "kept: 1 in use"],
     );
     space.kubectl(&["delete", "pod", "--all", "--now"]);
     space.until("the runtime to have forgotten", || {

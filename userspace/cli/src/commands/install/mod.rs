@@ -334,7 +334,7 @@ fn prune(args: &InstallArgs) -> anyhow::Result<Exit> {
     }
     if !args.quiet && used + young > 0 {
         output::note(&format!(
-            "seccast: kept {used} old versions in use, and {young} that were current within the last {} seconds",
+            "seccast: old versions kept: {used} in use, {young} that were current within the last {} seconds",
             GRACE.as_secs()
         ));
     }
