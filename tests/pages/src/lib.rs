@@ -22,7 +22,7 @@ use trycmd::TestCases;
 
 /// What lies in the folder where a page's commands run, and where it comes from: files of this repository, so that no page
 /// shows what was made up.
-pub const FILES: [(&str, &str); 5] = [
+pub const FILES: [(&str, &str); 10] = [
     (
         "redis.observation.json",
         "profiles/apps/redis/observation.json",
@@ -34,6 +34,26 @@ pub const FILES: [(&str, &str); 5] = [
     ("redis.json", "profiles/apps/redis/profile.json"),
     ("podman.json", "profiles/defaults/podman/seccomp.json"),
     ("policy.yaml", "deploy/policy.yaml"),
+    (
+        "redis.yaml",
+        "userspace/kube/tests/manifests/redis-bitnami.yaml",
+    ),
+    (
+        "keda.yaml",
+        "userspace/kube/tests/manifests/keda-operator.yaml",
+    ),
+    (
+        "linkerd.yaml",
+        "userspace/kube/tests/manifests/linkerd-proxy-sidecar.yaml",
+    ),
+    (
+        "values.yaml",
+        "userspace/kube/tests/manifests/values-helm-create.yaml",
+    ),
+    (
+        "compose.yaml",
+        "userspace/kube/tests/manifests/compose-wordpress.yaml",
+    ),
 ];
 
 /// What the commands of a block may need.

@@ -244,7 +244,10 @@ fn a_file_that_may_not_be_read_is_told() {
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
     // Root reads everything, so as root the command is somebody else's; and the build's folder is its owner's alone.
     let copy = folder.path().join("seccast");
-    fs::copy(env!("CARGO_BIN_EXE_seccast"), &copy).unwrap();
+    // By a process of its own: a file that another test's fork holds open for writing cannot be executed.
+    let mut cp = Command::new("cp");
+    let status = cp.arg(env!("CARGO_BIN_EXE_seccast")).arg(&copy).status();
+    assert!(status.unwrap().success());
     let mut seccast = Command::new(&copy);
     if File::open(&secret).is_ok() {
         seccast.uid(65534).gid(65534);
@@ -570,4 +573,181 @@ fn an_observation_is_not_replaced_by_its_profile() {
         );
         assert_eq!(fs::read_to_string(&file).unwrap(), OBSERVATION);
     }
+}
+
+/// `seccast attach file ARGS` with a profile below `seccast/` ends with this code, prints nothing on stdout, changes nothing, and says all
+/// of this.
+fn attach(file: (&str, &str), profile: &str, args: &[&str], code: i32, says: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fs::write(path.join(file.0), file.1).unwrap();
+    fs::create_dir(path.join("seccast")).unwrap();
+    fs::write(path.join("seccast/web.json"), profile).unwrap();
+    let mut seccast = Command::new(env!("CARGO_BIN_EXE_seccast"));
+    seccast.args(["attach", file.0, "--in-place"]).args(args);
+    let output = seccast.current_dir(path).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    print!("{stderr}");
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+    assert_eq!(output.stdout, b"", "{args:?}");
+    for words in says {
+        assert!(stderr.contains(words), "nothing of {words:?}:\n{stderr}");
+    }
+    if code != 0 {
+        assert_eq!(fs::read_to_string(path.join(file.0)).unwrap(), file.1);
+        assert_eq!(names(path), [file.0, "seccast"]);
+    }
+}
+
+const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\nspec:\n  containers:\n  - name: web\n    image: web\n";
+const WEB: &[&str] = &["--profile", "seccast/web.json"];
+
+#[test]
+fn what_cannot_be_attached_is_told_and_nothing_is_changed() {
+    let good = include_str!("../../../profiles/apps/redis/profile.json");
+    let docker = include_str!("../../../profiles/defaults/podman/seccomp.json");
+    let pod = ("pod.yaml", POD);
+    attach(
+        pod,
+        docker,
+        WEB,
+        3,
+        &[
+            "seccast/web.json",
+            "field `archMap`",
+            "docker's dialect",
+            "seccast convert",
+        ],
+    );
+    attach(
+        pod,
+        "{\"defaultAction\"",
+        WEB,
+        3,
+        &["seccast/web.json", "not valid JSON"],
+    );
+    attach(pod, "{}", WEB, 3, &["an empty object is not a profile"]);
+    let profile = |path| ["--profile", path];
+    attach(
+        pod,
+        good,
+        &profile("/etc/web.json"),
+        2,
+        &["begins with `/`", "give it without"],
+    );
+    attach(pod, good, &profile("../web.json"), 2, &["an element `..`"]);
+    attach(pod, good, &profile(""), 2, &["the path is empty"]);
+    attach(
+        pod,
+        good,
+        &["-c", "wep", WEB[0], WEB[1]],
+        2,
+        &["Pod/web", "no container `wep` (did you mean web?): web"],
+    );
+    attach(
+        pod,
+        good,
+        &["deploy/web", WEB[0], WEB[1]],
+        2,
+        &["pod.yaml is a file", "deploy/web a workload", "--live"],
+    );
+    attach(
+        pod,
+        good,
+        &["gone.yaml", WEB[0], WEB[1]],
+        3,
+        &["gone.yaml", "No such file"],
+    );
+    let windows = POD.replace("spec:\n", "spec:\n  os: {name: windows}\n");
+    attach(
+        ("pod.yaml", &windows),
+        good,
+        WEB,
+        3,
+        &["pod.yaml", "Windows", "refuses every seccompProfile"],
+    );
+    let broken = POD.replace("  - name", "  - 'name");
+    attach(
+        ("pod.yaml", &broken),
+        good,
+        WEB,
+        3,
+        &["pod.yaml", "line ", "not valid YAML"],
+    );
+    attach(
+        ("docs.md", "# no YAML of a workload\n"),
+        good,
+        WEB,
+        3,
+        &["there is no workload in it"],
+    );
+    // Said, and done all the same.
+    attach(
+        pod,
+        good,
+        &profile("seccast/gone.json"),
+        0,
+        &["./seccast/gone.json: not there, so its content was not checked"],
+    );
+    let privileged = format!("{POD}    securityContext: {{privileged: true}}\n");
+    attach(
+        ("pod.yaml", &privileged),
+        good,
+        WEB,
+        0,
+        &[
+            "warning: ",
+            "it is privileged: containerd then drops the profile",
+        ],
+    );
+    attach(
+        pod,
+        good,
+        WEB,
+        0,
+        &["lacks `allowPrivilegeEscalation: false`", "17 calls more"],
+    );
+    for (more, words) in [
+        ("  hostUsers: false\n", "user namespace"),
+        ("  runtimeClassName: gvisor\n", "seems to be gVisor"),
+        (
+            "  runtimeClassName: kata-clh\n",
+            "seems to be Kata Containers",
+        ),
+        (
+            "  securityContext: {seccompProfile: {type: RuntimeDefault}}\n",
+            "the Pod has a profile for all of its containers as well (RuntimeDefault)",
+        ),
+    ] {
+        attach(
+            ("pod.yaml", &format!("{POD}{more}")),
+            good,
+            WEB,
+            0,
+            &[words],
+        );
+    }
+}
+
+#[test]
+fn one_file_that_cannot_be_changed_keeps_all_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fs::write(path.join("a.yaml"), POD).unwrap();
+    fs::write(path.join("b.yaml"), "kind: Service\napiVersion: v1\n").unwrap();
+    let args = [
+        "attach",
+        "a.yaml",
+        "b.yaml",
+        "--in-place",
+        "--quiet",
+        WEB[0],
+        WEB[1],
+    ];
+    refuses(
+        path,
+        &args,
+        &["b.yaml", "there is no workload in it, only Service"],
+    );
+    assert_eq!(fs::read_to_string(path.join("a.yaml")).unwrap(), POD);
 }

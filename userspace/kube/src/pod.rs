@@ -300,13 +300,14 @@ impl fmt::Display for Warning {
             ),
             Self::Escalation { names, known: true } => write!(
                 f,
-                "it lacks `allowPrivilegeEscalation: false`, so the profile allows {} calls that only the runtime may need: {}",
+                "it lacks `allowPrivilegeEscalation: false`: the runtime then makes {} calls more under the filter, which the profile allows: {}",
                 names.len(),
                 list(names)
             ),
             Self::Escalation { names, known: false } => write!(
                 f,
-                "it lacks `allowPrivilegeEscalation: false`, so a profile has to allow up to {} calls more, for the runtime: {}",
+                "it lacks `allowPrivilegeEscalation: false`: the runtime then makes up to {} calls more under the filter, which a profile has to \
+                 allow: {}",
                 names.len(),
                 list(names)
             ),

@@ -154,6 +154,13 @@ fn which_container_has_to_be_clear() {
 #[test]
 fn what_is_no_workload_is_told() {
     refuses(
+        "Name: seccast\nState: running\n",
+        &[],
+        true,
+        "there is neither a workload nor a service nor a securityContext in it: where it is Helm values, say with --values-path where the \
+         chart reads the securityContext",
+    );
+    refuses(
         "apiVersion: v1\nkind: Service\n---\napiVersion: v1\nkind: ConfigMap\n",
         &[],
         false,

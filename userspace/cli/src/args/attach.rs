@@ -5,7 +5,7 @@ use clap::Args;
 use seccast_kube::pod::LocalhostProfile;
 use std::{path::PathBuf, time::Duration};
 
-/// Write a profile into manifests, compose files and Helm values, or into a workload of a cluster.
+/// Write a profile into manifests and other files, or into a workload of a cluster.
 #[derive(Debug, Args)]
 #[command(
     long_about = "\
@@ -25,7 +25,7 @@ Examples:
   seccast attach deploy.yaml -c web --detach --in-place
       takes it out again
   seccast attach deploy.yaml -c web --audit
-      the profile for recording, which `seccast install --audit` puts on nodes
+      the profile for recording, which denies nothing
   seccast attach values.yaml --profile seccast/web.json --values-path controller.containerSecurityContext
       the values of a Helm chart
   seccast attach compose.yaml --profile ./web.json -c web

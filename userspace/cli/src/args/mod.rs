@@ -73,7 +73,7 @@ pub enum Verb {
     Convert(convert::ConvertArgs),
     /// Hold a profile or a recording against the last accepted one, and against a policy
     Check(check::CheckArgs),
-    /// Write a profile into manifests, compose files and Helm values, or into a workload of a cluster
+    /// Write a profile into manifests and other files, or into a workload of a cluster
     Attach(Box<attach::AttachArgs>),
     /// Put profiles onto this node, where Pods find them
     Install(Box<install::InstallArgs>),

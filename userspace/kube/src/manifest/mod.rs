@@ -182,7 +182,7 @@ pub enum ManifestError {
         suggestion: String,
     },
     /// Which place of Helm values is not clear.
-    #[error("it seems to be Helm values: say with --values-path where the securityContext is{}", places(.0))]
+    #[error("{}", values(.0))]
     Values(Vec<String>),
     /// `--values-path` that is none.
     #[error(
@@ -289,12 +289,16 @@ fn found(kinds: &[String]) -> String {
     }
 }
 
-fn places(paths: &[String]) -> String {
+fn values(paths: &[String]) -> String {
     if paths.is_empty() {
-        String::new()
-    } else {
-        format!("; there are {}", paths.join(", "))
+        return "there is neither a workload nor a service nor a securityContext in it: where it is Helm values, say with --values-path \
+                where the chart reads the securityContext"
+            .to_owned();
     }
+    format!(
+        "it seems to be Helm values: say with --values-path where the securityContext is; there are {}",
+        paths.join(", ")
+    )
 }
 
 /// A step from a value to one in it.

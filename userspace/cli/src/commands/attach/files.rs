@@ -180,47 +180,41 @@ fn report(args: &AttachArgs, one: &Changed<'_>) {
     let profile = args.wanted().unwrap_or_default();
     for place in &one.change.places {
         let head = format!("{}: {}", name.display(), place.what);
-        let would = match (args.check, args.dry_run) {
-            (true, _) => "not as wanted: ",
-            (_, true) => "would be ",
-            _ => "",
-        };
         match &place.outcome {
             Outcome::Already if args.detach => {
-                note(args, &format!("{head}: has no profile of a file"))
+                note(args, &format!("{head}: has no profile of a file"));
             }
             Outcome::Already => note(args, &format!("{head}: has {profile} already")),
             Outcome::Attached { instead_of } => {
-                let was = instead_of.as_ref().map(|it| format!(" instead of {it}"));
-                let what = match (args.check, &was) {
-                    (true, None) => format!("not as wanted: has no profile, {profile} is wanted"),
-                    (true, Some(_)) => format!(
-                        "not as wanted: has {}, {profile} is wanted",
-                        instead_of.as_deref().unwrap_or_default()
-                    ),
-                    _ => format!(
-                        "{would}attached {profile}{}",
-                        was.clone().unwrap_or_default()
-                    ),
-                };
-                say(args, &format!("{head}: {what}"));
-                if !args.check && was.is_some() {
+                let now = instead_of.as_deref();
+                if args.check {
+                    let now = now.unwrap_or("no profile");
+                    output::note(&format!("{head}: has {now}, and {profile} is wanted"));
+                    continue;
+                }
+                let does = if args.dry_run { "would get" } else { "gets" };
+                let instead = now.map(|now| format!(" instead of {now}"));
+                let instead = instead.unwrap_or_default();
+                note(args, &format!("{head}: {does} {profile}{instead}"));
+                if now.is_some() {
                     note(
                         args,
                         "   hint: --detach takes the profile out and does not bring back what was there before",
                     );
                 }
             }
+            Outcome::Detached { .. } if args.check => {
+                output::note(&format!("{head}: has a profile, and none is wanted"));
+            }
             Outcome::Detached { emptied } => {
-                say(args, &format!("{head}: {would}detached"));
-                if let Some(above) = emptied.filter(|_| !args.check) {
-                    note(
-                        args,
-                        &format!(
-                            "   {above} held nothing else and went with it; an empty one that was there before is not brought back"
-                        ),
-                    );
-                }
+                let does = if args.dry_run { "would lose" } else { "loses" };
+                let above = emptied.map(|above| {
+                    format!(" and its {above}, which has nothing else; if that was there before, empty, it is not brought back")
+                });
+                note(
+                    args,
+                    &format!("{head}: {does} its profile{}", above.unwrap_or_default()),
+                );
             }
             Outcome::Other(other) => output::warning(
                 &format!("{head}: has {other}, which stays"),
@@ -234,15 +228,6 @@ fn report(args: &AttachArgs, one: &Changed<'_>) {
 fn note(args: &AttachArgs, line: &str) {
     if !args.quiet {
         output::note(line);
-    }
-}
-
-/// What --check finds is said with --quiet, too.
-fn say(args: &AttachArgs, line: &str) {
-    if args.check {
-        output::note(line);
-    } else {
-        note(args, line);
     }
 }
 
