@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-use seccast_kube::manifest::{ManifestError, Outcome, Selection, Wanted, change};
+use seccast_kube::{
+    manifest::{ManifestError, Outcome, Selection, Wanted, change},
+    pod::PathError,
+};
 
 fn attach(text: &str, names: &[&str]) -> Result<(String, Vec<Outcome>), ManifestError> {
     ask(
@@ -204,6 +207,23 @@ fn what_is_no_workload_is_told() {
          `helm template` writes",
     );
     refuses(
+        "kind: Pod\nspec:\n  {{- with .Values.x }}\n  a: 1\n  {{- end }}\n",
+        &[],
+        false,
+        "line 3: it is a template of Helm (`{{`), and no YAML before Helm has rendered it: attach to the chart's values, or to what \
+         `helm template` writes",
+    );
+    let error = ask(
+        "# nothing\n",
+        &[],
+        Some("a.b"),
+        &Wanted::Attached("p.json".to_owned()),
+    );
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "line 1: `the document` is nothing, and has to be a map"
+    );
+    refuses(
         &pod("spec:\n  os: {name: windows}\n  containers:\n  - name: a\n"),
         &[],
         false,
@@ -222,7 +242,10 @@ fn what_is_no_workload_is_told() {
         "line 3: a second seccomp option in the same list: leave one",
     );
     let error = change(b"a: \xff", &Selection::default(), &Wanted::Detached(None)).unwrap_err();
-    assert_eq!(error.to_string(), "it is not UTF-8 text");
+    assert_eq!(
+        error.to_string(),
+        "it is not UTF-8 text: `iconv -t UTF-8` makes it so"
+    );
     let deep = format!("a: {}{}", "[".repeat(1000), "]".repeat(1000));
     assert!(attach(&deep, &[]).is_err());
 }
@@ -240,7 +263,7 @@ fn only_profiles_of_files_are_taken_out() {
     let without = pod("spec:\n  containers:\n  - name: a\n");
     let local = with("{type: Localhost, localhostProfile: old.json}");
     let emptied = Outcome::Detached {
-        emptied: Some("securityContext"),
+        emptied: Some("securityContext".to_owned()),
     };
     assert_eq!(
         detach(&local, None),
@@ -328,6 +351,30 @@ fn paths_in_values_are_made_and_taken_out() {
     assert_eq!(error, ManifestError::ValuesPath("a..b".to_owned()));
     let error = ask(&pod("spec: {}"), &[], path, &wanted).unwrap_err();
     assert_eq!(error, ManifestError::NotValues("a manifest"));
+}
+
+#[test]
+fn what_a_file_is_called_nowhere_is_refused() {
+    for (path, error) in [("", PathError::Empty), ("a\nb", PathError::Control)] {
+        let wanted = Wanted::Attached(path.to_owned());
+        for file in [
+            pod("spec:\n  containers:\n  - name: a\n"),
+            "services:\n  a: {image: i}\n".to_owned(),
+        ] {
+            let is = ask(&file, &[], None, &wanted).unwrap_err();
+            assert_eq!(is, ManifestError::Path(error));
+        }
+    }
+    // Only a kubelet's path is below its folder.
+    let compose = "services:\n  a:\n    image: i\n";
+    for path in ["/etc/web.json", "../web.json"] {
+        let wanted = Wanted::Attached(path.to_owned());
+        let (text, _) = ask(compose, &[], None, &wanted).unwrap();
+        assert_eq!(
+            text,
+            format!("{compose}    security_opt:\n      - seccomp={path}\n")
+        );
+    }
 }
 
 #[test]

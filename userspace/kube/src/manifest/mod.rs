@@ -82,7 +82,7 @@ pub enum Outcome {
     /// The profile is out.
     Detached {
         /// What went with it, since it held nothing else: an empty one that was there before is not brought back.
-        emptied: Option<&'static str>,
+        emptied: Option<String>,
     },
     /// Another profile than the one to be taken out, which stays.
     Other(String),
@@ -93,7 +93,7 @@ pub enum Outcome {
 #[non_exhaustive]
 pub enum ManifestError {
     /// Not text.
-    #[error("it is not UTF-8 text")]
+    #[error("it is not UTF-8 text: `iconv -t UTF-8` makes it so")]
     Encoding,
     /// Too large.
     #[error("it has {0} bytes, and at most {MAX_BYTES} are read")]
@@ -348,6 +348,15 @@ pub fn change(
     {
         profile.parse::<LocalhostProfile>()?;
     }
+    if let Wanted::Attached(profile) = wanted {
+        // What holds of a file's name anywhere.
+        if profile.is_empty() {
+            return Err(PathError::Empty.into());
+        }
+        if profile.contains(char::is_control) {
+            return Err(PathError::Control.into());
+        }
+    }
     let mut text = text.to_owned();
     let mut places = Vec::new();
     for found in found {
@@ -368,16 +377,21 @@ pub fn change(
 
 fn read(text: &str, json: bool) -> Result<Vec<tree::Document>, ManifestError> {
     let masked = masked(text, json);
-    let documents = tree::parse(&masked).map_err(|error| match error {
-        ManifestError::Syntax { line, .. }
-            if text
-                .lines()
-                .nth(line.saturating_sub(1))
-                .is_some_and(|text| text.contains("{{")) =>
-        {
-            ManifestError::Template { line }
+    let documents = tree::parse(&masked).map_err(|error| {
+        let begins = |line: &str| line.trim_start().starts_with("{{");
+        match error {
+            ManifestError::Syntax { line: at, .. } => {
+                let broken = text.lines().nth(at.saturating_sub(1));
+                if broken.is_some_and(|line| line.contains("{{")) {
+                    return ManifestError::Template { line: at };
+                }
+                match text.lines().position(begins) {
+                    Some(at) => ManifestError::Template { line: at + 1 },
+                    None => error,
+                }
+            }
+            error => error,
         }
-        error => error,
     })?;
     // `{{ .Values.x }}` without quotes is a map whose key is a map, which nothing else writes.
     for document in &documents {
@@ -454,13 +468,14 @@ fn reach(
             instead_of: found.now.clone(),
         },
         Wanted::Detached(_) => {
-            let above = match dialect {
-                Dialect::Compose => "security_opt",
-                _ => "securityContext",
+            // `security_opt`, or what the `seccompProfile` stood in.
+            let above = match keys[..] {
+                [.., above, _] | [above] => above,
+                [] => "",
             };
             let count = |text: &str| text.matches(above).count();
             Outcome::Detached {
-                emptied: (count(&changed) < count(text)).then_some(above),
+                emptied: (count(&changed) < count(text)).then(|| above.to_owned()),
             }
         }
     };
@@ -484,7 +499,12 @@ fn attempt(
 ) -> Result<Option<String>, ManifestError> {
     let documents = read(text, json)?;
     let Some(document) = documents.get(found.document) else {
-        return Ok(None);
+        return Err(ManifestError::Shape {
+            line: 1,
+            what: "the document".to_owned(),
+            is: "nothing",
+            wanted: "a map",
+        });
     };
     let source = Source {
         text,

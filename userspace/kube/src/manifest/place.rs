@@ -279,7 +279,12 @@ fn of_pods(
                 error,
             })?;
         }
-        let what = format!("{}, {} {}", pod.what, container.kind.noun(), container.name);
+        // Knative lets the only container be without a name.
+        let name = match &*container.name {
+            "" => (container.index + 1).to_string(),
+            name => name.to_owned(),
+        };
+        let what = format!("{}, {} {name}", pod.what, container.kind.noun());
         let mut base = pod.path.clone();
         base.extend([
             Step::Key(container.kind.list().to_owned()),

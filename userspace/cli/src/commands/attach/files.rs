@@ -73,13 +73,7 @@ pub(super) fn run(args: &AttachArgs, files: &[String]) -> anyhow::Result<Exit> {
     for one in &changed {
         report(args, one);
     }
-    let as_wanted = changed.iter().all(|one| {
-        let places = &one.change.places;
-        one.before == one.change.text
-            && !places
-                .iter()
-                .any(|it| matches!(it.outcome, Outcome::Other(_)))
-    });
+    let as_wanted = changed.iter().all(|one| one.before == one.change.text);
     if args.check {
         return Ok(if as_wanted {
             Exit::Done
@@ -160,7 +154,8 @@ fn checks(args: &AttachArgs, changed: &[Changed<'_>], profile: &str) -> anyhow::
 fn compose(args: &AttachArgs, file: &Path, profile: &str) -> anyhow::Result<()> {
     let path = file.parent().unwrap_or(Path::new("")).join(profile);
     if path.exists() {
-        let _: Profile = input::profile(&path, args.quiet)?;
+        // Read to the end; for what it is resolved there is the engine's to decide.
+        let _: Profile = input::profile(&path, true)?;
     } else if !args.quiet {
         output::note(&format!(
             "{}: not there, so its content was not checked; a profile in a compose file is named from that file's folder",
@@ -208,7 +203,7 @@ fn report(args: &AttachArgs, one: &Changed<'_>) {
             }
             Outcome::Detached { emptied } => {
                 let does = if args.dry_run { "would lose" } else { "loses" };
-                let above = emptied.map(|above| {
+                let above = emptied.as_ref().map(|above| {
                     format!(" and its {above}, which has nothing else; if that was there before, empty, it is not brought back")
                 });
                 note(
