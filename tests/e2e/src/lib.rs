@@ -24,10 +24,9 @@ use seccast_rig::oci::Image;
 use seccast_rig::process::{self, Output};
 use seccast_rig::{Serial, serial};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 use std::fs;
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -389,21 +388,4 @@ pub fn all_but(name: &str, errno: u32) -> Value {
         "defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [{ "names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": errno }],
     })
-}
-
-/// The application's calls in an observation's file, by name.
-///
-/// # Panics
-/// When it is none.
-#[must_use]
-pub fn application_calls(observation: &Path) -> BTreeSet<String> {
-    let bytes = fs::read(observation).unwrap();
-    let observation = seccast_model::Observation::from_json(&bytes).unwrap();
-    let of_application = observation
-        .calls
-        .iter()
-        .filter(|((_, phase), _)| *phase == seccast_model::observation::Phase::App);
-    of_application
-        .flat_map(|(_, calls)| calls.keys().cloned())
-        .collect()
 }

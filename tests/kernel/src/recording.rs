@@ -126,6 +126,17 @@ impl Record {
         record.environment(command)
     }
 
+    /// `record -o FOLDER` with these arguments, by a command that is seccast: one on a node of a cluster, for example.
+    pub fn each_by<I: IntoIterator<Item: AsRef<OsStr>>>(
+        seccast: Command,
+        folder: &Path,
+        args: I,
+    ) -> Self {
+        let mut record = Self::by(seccast, self::folder());
+        record.command.arg("-o").arg(folder).args(args);
+        record
+    }
+
     fn without_files() -> Self {
         Self::by(Command::new(seccast()), folder())
     }
