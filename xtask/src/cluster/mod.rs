@@ -26,7 +26,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
-use seccast_rig::cluster::Cluster;
+use seccast_rig::cgroup::Mounts;
+use seccast_rig::cluster::{Cluster, DAEMONS};
 use seccast_rig::oci::Image;
 use seccast_rig::{process as child, rootfs};
 
@@ -242,16 +243,8 @@ pub(crate) fn start(up: &Up) -> Result<()> {
 fn bring_up(cluster: &mut Cluster, up: &Up, lock: &File) -> Result<()> {
     remains::make_folders(&cluster.dir)?;
     for number in 1..=up.nodes {
-        // Whoever has the lock has a cluster: the first node's process holds it for as long as the cluster lives.
-        let flags = if number == 1 {
-            FdFlags::empty()
-        } else {
-            FdFlags::CLOEXEC
-        };
-        fcntl_setfd(lock, flags).context("failed to hand the lock over")?;
         cluster.nodes.push(node::hold(cluster, number)?);
     }
-    fcntl_setfd(lock, FdFlags::CLOEXEC).context("failed to keep the lock")?;
     cluster.save()?;
     node::write_nft(cluster)?;
     let nodes = node::Setup::all(cluster);
@@ -274,7 +267,20 @@ fn bring_up(cluster: &mut Cluster, up: &Up, lock: &File) -> Result<()> {
     for node in &nodes {
         node.start_kubelet()?;
     }
-    control::wait_for_nodes(cluster)
+    control::wait_for_nodes(cluster)?;
+    hand_over(cluster, lock)
+}
+
+/// Whoever has the lock has a cluster: gives it to a process that ends with the cluster. Not before all is up: when this
+/// program is killed on the way, the lock is free, and the next start removes what is left.
+fn hand_over(cluster: &Cluster, lock: &File) -> Result<()> {
+    let node = cluster.nodes.first().context("a cluster without a node")?;
+    let mut keeper = cluster.command(node, "sleep");
+    keeper.arg("infinity");
+    fcntl_setfd(lock, FdFlags::empty()).context("failed to hand the lock over")?;
+    let launched = node::launch(keeper, &node::log(cluster, &node.name, "lock")?);
+    fcntl_setfd(lock, FdFlags::CLOEXEC).context("failed to keep the lock")?;
+    node::wait_for_sleep(launched?)
 }
 
 /// The right to have a cluster on this machine.
@@ -323,16 +329,21 @@ pub(crate) fn down(force: bool) -> Result<()> {
     remains::remove()
 }
 
-/// The lock that the first node's process holds: to be held beyond its end.
+/// The lock that a process of the cluster holds: to be held beyond its end.
 fn share_lock() -> Option<OwnedFd> {
-    let pid = Cluster::running().ok()?.nodes.first()?.pid;
+    let daemons = Mounts::read().ok()?.dir(DAEMONS).join("cgroup.procs");
     let file = places::cache().ok()?.join(LOCK);
-    let mut fds = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
-    let fd = fds.find(|fd| fs::read_link(fd.path()).is_ok_and(|of| of == file))?;
-    let number = fd.file_name().to_str()?.parse().ok()?;
-    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
-    let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-    pidfd_getfd(process, number, PidfdGetfdFlags::empty()).ok()
+    let of_process = |pid: &str| {
+        let mut fds = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+        let fd = fds.find(|fd| fs::read_link(fd.path()).is_ok_and(|of| of == file))?;
+        let number = fd.file_name().to_str()?.parse().ok()?;
+        let process = pidfd_open(Pid::from_raw(pid.parse().ok()?)?, PidfdFlags::empty()).ok()?;
+        pidfd_getfd(process, number, PidfdGetfdFlags::empty()).ok()
+    };
+    fs::read_to_string(daemons)
+        .ok()?
+        .lines()
+        .find_map(of_process)
 }
 
 pub(crate) fn load_images(archives: &[PathBuf]) -> Result<()> {

@@ -49,22 +49,21 @@ pub(super) fn hold(cluster: &Cluster, number: u8) -> Result<Node> {
     let mut command = Command::new("sh");
     command.args(["-c", HOLD]).arg(daemons);
     let pid = launch(command, &log(cluster, &name, "namespaces")?)?;
-    let own = namespace("self")?;
+    wait_for_sleep(pid)?;
+    Ok(Node { name, pid })
+}
+
+/// Waits until a process that is to hold something has come as far as that: into its group and its namespaces.
+pub(super) fn wait_for_sleep(pid: u32) -> Result<()> {
     poll(
-        &format!("the namespaces of {name}"),
+        "a process to hold the cluster",
         Duration::from_secs(10),
         || {
             check_interrupted()?;
             let comm = fs::read_to_string(format!("/proc/{pid}/comm"));
-            Ok(comm.is_ok_and(|comm| comm == "sleep\n") && namespace(&pid.to_string())? != own)
+            Ok(comm.is_ok_and(|comm| comm == "sleep\n"))
         },
-    )?;
-    Ok(Node { name, pid })
-}
-
-fn namespace(pid: &str) -> Result<PathBuf> {
-    let link = format!("/proc/{pid}/ns/net");
-    fs::read_link(&link).with_context(|| format!("failed to read {link}"))
+    )
 }
 
 /// The node's groups in every hierarchy: kubelets must not share one, each removes the Pods that it does not know.
