@@ -6,7 +6,7 @@
     reason = "helpers of tests are tests"
 )]
 
-use seccast_e2e::{Fixture, Namespace, PATIENCE, cluster, seccast};
+use seccast_e2e::{Fixture, Namespace, PATIENCE, cluster, seccast, unified};
 use seccast_model::arch::Arch;
 use seccast_model::observation::{Observation, Phase};
 use seccast_rig::oci::Image;
@@ -138,7 +138,7 @@ fn observations(folder: &Path) -> BTreeMap<String, Observation> {
 
 /// A Pod that has what the DaemonSet has, and a folder to write to.
 fn agent(space: &Namespace, node: &str) {
-    let cgroups = seccast_rig::cgroup::Mounts::read().unwrap().unified;
+    let cgroups = unified();
     let mount = |name: &str, path: &str| json!({ "name": name, "mountPath": path, "readOnly": name != "out" });
     space.make_pod(
         "agent",
@@ -154,6 +154,7 @@ fn agent(space: &Namespace, node: &str) {
                 "name": "app",
                 "image": IMAGE,
                 "command": ["/sleeper"],
+                "resources": { "limits": { "memory": "128Mi" } },
                 "volumeMounts": [mount("cgroup", "/host/cgroup"), mount("tasks", TASKS), mount("out", "/out")],
                 "securityContext": {
                     "allowPrivilegeEscalation": false,
@@ -331,7 +332,12 @@ fn containers_of_pods_are_told_apart_from_their_first_instruction_on_the_node_an
             let within = calls(&from_within[name], phase);
             assert_eq!(within, calls(observation, phase), "{name}");
         }
-        assert_eq!(from_within[name].target, observation.target);
+        // Only the runtime's socket tells labels, and the agent has none.
+        let mut target = observation.target.clone();
+        let labels = std::mem::take(&mut target.pod.as_mut().unwrap().labels);
+        assert_eq!(from_within[name].target, target);
+        let of_web = labels.get("app").map(String::as_str) == Some("web");
+        assert_eq!(of_web, name.contains(&web), "{name}: {labels:?}");
     }
 }
 

@@ -5,7 +5,7 @@ mod pods;
 mod waiting;
 
 pub use identity::{Identity, Wanted};
-pub use pods::{Pods, PodsError};
+pub use pods::{Pods, PodsError, ask};
 pub use waiting::Waiting;
 
 use crate::{

@@ -3,11 +3,12 @@
 use super::{ContainerError, Waiting, Wanted, identity::Identity};
 use crate::{
     cgroup::Cgroup,
+    engine::{Details, cri},
     proc,
     recorder::{Recorder, RecorderError, Recording},
     runtime::{
         bundle::Bundle,
-        cri::{self, Contained},
+        cri::{self as bundles, Contained},
     },
 };
 use seccast_model::{near, observation::Pod};
@@ -111,10 +112,10 @@ impl Pods {
 
     /// Where bundles are looked for.
     fn folders() -> Result<Vec<PathBuf>, ContainerError> {
-        let folders = cri::folders();
+        let folders = bundles::folders();
         if folders.is_empty() {
             return Err(ContainerError::NoPods {
-                looked: cri::usual(),
+                looked: bundles::usual(),
             });
         }
         Ok(folders)
@@ -123,7 +124,7 @@ impl Pods {
     /// Those that exist, with their cgroups; what has ended is not among them.
     fn present(&self, recorder: &Recorder) -> Result<Vec<(Contained, Cgroup)>, ContainerError> {
         let folders = Self::folders()?;
-        let mut found = cri::containers(&folders);
+        let mut found = bundles::containers(&folders);
         found.retain(|one| self.have(&one.bundle));
         found.sort_by_key(|one| name(&one.bundle));
         let cgroup = |contained: Contained| {
@@ -177,7 +178,7 @@ impl Pods {
 
     /// Why none was found.
     fn unknown(&self) -> ContainerError {
-        let all = cri::containers(&cri::folders());
+        let all = bundles::containers(&bundles::folders());
         let of_pod = |one: &&Contained| one.bundle.pod().is_some_and(|pod| self.is(&pod));
         let containers: BTreeSet<_> = all
             .iter()
@@ -207,6 +208,18 @@ impl Pods {
             near: near::names(&self.to_string(), pods),
         }
     }
+}
+
+/// What only the runtime's socket tells of a Pod's container, where that can be reached: the Pod's labels.
+#[must_use]
+pub fn ask(container: &str) -> Option<Details> {
+    let known = cri::Runtime::find(None).ok()?.containers().ok()?;
+    let found = known.into_iter().find(|one| one.id == container)?;
+    Some(Details {
+        id: found.id,
+        pod_labels: found.pod.labels,
+        ..Details::default()
+    })
 }
 
 /// A Pod's container in one word, for sorting.

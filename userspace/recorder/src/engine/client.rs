@@ -4,6 +4,7 @@ use super::{ANSWER, EngineError, Kind, check_runtime};
 use crate::{command::User, recorder::kernel_release, runtime::line};
 use serde::Deserialize;
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
     io::Read as _,
     os::unix::{fs::FileTypeExt as _, process::CommandExt as _},
@@ -38,6 +39,8 @@ pub struct Details {
     pub runtime: Option<String>,
     /// Its init process, while it runs.
     pub pid: Option<u32>,
+    /// The labels of the Pod that it belongs to.
+    pub pod_labels: BTreeMap<String, String>,
 }
 
 /// `docker inspect`, `podman inspect`, `nerdctl inspect`.
@@ -352,6 +355,7 @@ impl Client {
                 .or(found.host_config.runtime)
                 .filter(|name| !name.is_empty()),
             pid: Some(found.state.pid).filter(|pid| *pid != 0),
+            ..Details::default()
         }))
     }
 
@@ -398,11 +402,10 @@ impl Client {
         });
         Ok(Some(Details {
             id: found.id,
-            name: None,
             image,
             image_digest: digest,
-            runtime: None,
             pid,
+            ..Details::default()
         }))
     }
 

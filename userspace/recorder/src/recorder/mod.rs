@@ -116,6 +116,11 @@ impl Recording {
         fill(&mut target.image, &details.image);
         fill(&mut target.image_digest, &details.image_digest);
         fill(&mut target.runtime, &details.runtime);
+        if let Some(pod) = &mut target.pod
+            && pod.labels.is_empty()
+        {
+            pod.labels.clone_from(&details.pod_labels);
+        }
     }
 
     /// Is there an engine that could tell more of it? Of a runtime alone there is none.

@@ -17,7 +17,7 @@ use seccast_recorder::{
     News, Recorder, Recording,
     cgroup::Cgroup,
     command::{self, Running},
-    container::Waiting,
+    container::{self, Waiting},
     engine::Details,
     proc,
 };
@@ -202,16 +202,22 @@ impl<'a> Follow<'a> {
             engine.claim(&mut recording, waiting);
         }
         let target = &recording.target;
+        let of_pod = target.pod.is_some();
         let engine = target
             .engine
             .is_some()
             .then(|| recording.client.clone())
             .flatten();
+        let id = target.container_id.clone();
         // Beside: an answer takes a tenth of a second, in which a thousand calls may come.
-        let details = engine.zip(target.container_id.clone()).map(|(client, id)| {
+        let details = id.filter(|_| of_pod || engine.is_some()).map(|id| {
             let (sender, receiver) = mpsc::channel();
             thread::spawn(move || {
-                if let Ok(Some(details)) = client.inspect(&id) {
+                let told = match engine {
+                    Some(client) => client.inspect(&id).ok().flatten(),
+                    None => container::ask(&id),
+                };
+                if let Some(details) = told {
                     let _ = sender.send(details);
                 }
             });
