@@ -595,6 +595,11 @@ fn who_may_not_and_what_is_wrong_changes_nothing() {
         2,
         &["no container `ap` (did you mean app?)"],
     );
+    expect(
+        &attach(&["--audit", "-c", "db/app"]),
+        2,
+        &["-c db/app is of none of the workloads"],
+    );
     expect(&attach(&["--profile", "../web.json"]), 2, &["`..`"]);
     expect(
         &attach(&["--audit", "--in-place"]),

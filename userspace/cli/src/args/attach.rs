@@ -31,7 +31,11 @@ Examples:
   seccast attach compose.yaml --profile ./web.json -c web
       the service web
   seccast attach deploy/web -c web --profile seccast/web.json
-      a workload of the cluster, by the API server
+      a workload of the cluster, by the API server; its rollout is followed
+  seccast attach deploy/web -c web --profile seccast/web.json --dry-run
+      what the API server would make of it, as a diff
+  seccast attach deploy/web -c web --detach --timeout 5m
+      takes it out again
 
 Exit codes: 0 done, or as wanted; 1 --check: not as wanted; 2 usage, or which container is meant is not clear; 3 could not."
 )]

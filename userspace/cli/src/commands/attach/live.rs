@@ -27,6 +27,12 @@ pub(super) fn run(args: &AttachArgs, names: &[String]) -> anyhow::Result<Exit> {
     if args.in_place {
         return Err(usage("--in-place is for files".to_owned()));
     }
+    let of_any = |typed: &&String| references.iter().any(|it| named_in(typed, it).is_some());
+    if let Some(typed) = args.container.iter().find(|typed| !of_any(typed)) {
+        return Err(usage(format!(
+            "-c {typed} is of none of the workloads that are named"
+        )));
+    }
     let wanted = args.wanted().map(str::parse).transpose();
     let wanted: Option<LocalhostProfile> =
         wanted.map_err(|error: PathError| usage(format!("--profile: {error}")))?;
@@ -89,16 +95,12 @@ fn plan(
     if !args.detach {
         pod::attachable(spec)?;
     }
-    // WORKLOAD/CONTAINER is for one of several workloads.
     let named = args
         .container
         .iter()
-        .filter_map(|typed| match typed.split_once('/') {
-            Some((workload, name)) => (workload == reference.name).then(|| name.to_owned()),
-            None => Some(typed.clone()),
-        });
-    let chosen =
-        pod::choose(spec, &named.collect::<Vec<_>>()).map_err(|error| usage(error.to_string()))?;
+        .filter_map(|typed| named_in(typed, reference));
+    let named: Vec<_> = named.map(str::to_owned).collect();
+    let chosen = pod::choose(spec, &named).map_err(|error| usage(error.to_string()))?;
     let mut change = BTreeMap::new();
     for container in &chosen {
         let slot = Slot::from(container);
@@ -141,6 +143,15 @@ fn plan(
         change,
         after,
     })
+}
+
+/// The container that is meant by `app`, `web/app` or `Deployment/web/app`, where it is of this workload.
+fn named_in<'a>(typed: &'a str, reference: &Reference) -> Option<&'a str> {
+    let Some((workload, name)) = typed.rsplit_once('/') else {
+        return Some(typed);
+    };
+    let with_kind = |it: &str| it.parse().is_ok_and(|it: Reference| it == *reference);
+    (workload == reference.name || with_kind(workload)).then_some(name)
 }
 
 /// Why a Pod or Job cannot be changed, and which workload its template comes from.
@@ -467,6 +478,17 @@ mod tests {
             after: None,
         };
         assert_eq!(undo(&args, &plan), expect, "{typed}");
+    }
+
+    #[test]
+    fn a_container_may_be_named_with_its_workload() {
+        let web: Reference = "deploy/web".parse().unwrap();
+        for typed in ["app", "web/app", "Deployment/web/app", "deploy/web/app"] {
+            assert_eq!(named_in(typed, &web), Some("app"), "{typed}");
+        }
+        for typed in ["db/app", "sts/web/app", "deploy/db/app"] {
+            assert_eq!(named_in(typed, &web), None, "{typed}");
+        }
     }
 
     #[test]
