@@ -3,6 +3,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     reason = "helpers of tests are tests, and a test fails by panicking"
 )]
 
@@ -142,98 +143,36 @@ fn deployment() -> Value {
     })
 }
 
-/// `deploy/kustomize` as it is, but for where this machine has its cgroup2: on a host of both kinds it is one folder deeper.
+/// The agents of `deploy/kustomize`; gone with their namespace.
 struct Agents<'a> {
     cluster: &'a Fixture,
-    manifests: PathBuf,
-    _dir: tempfile::TempDir,
+    space: Namespace<'a>,
 }
 
 impl<'a> Agents<'a> {
     fn start(cluster: &'a Fixture) -> Self {
+        let space = cluster.namespace("seccast");
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/kustomize");
-        let manifests = cluster.kubectl(&["kustomize", folder.to_str().unwrap()]);
-        let unified = unified();
-        let manifests = manifests.replace(
-            "path: /sys/fs/cgroup\n",
-            &format!("path: {}\n", unified.display()),
-        );
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("seccast.yaml");
-        fs::write(&file, manifests).unwrap();
-        cluster.kubectl(&["apply", "--filename", file.to_str().unwrap()]);
-        let agents = Self {
-            cluster,
-            manifests: file,
-            _dir: dir,
-        };
-        cluster.kubectl(&[
-            "-n",
-            "seccast",
-            "rollout",
-            "status",
-            "daemonset/seccast",
-            "--timeout=50s",
-        ]);
-        agents
+        cluster.kubectl(&["apply", "-k", folder.to_str().unwrap()]);
+        space.rolled_out("daemonset/seccast");
+        Self { cluster, space }
     }
 
     fn on(&self, node: &str) -> String {
-        let field = format!("spec.nodeName={node}");
-        let words = [
-            "-n",
-            "seccast",
-            "get",
-            "pods",
-            "--field-selector",
-            &field,
-            "-o",
-            "jsonpath={.items[0].metadata.name}",
-        ];
-        self.cluster.kubectl(&words)
+        let field = format!("--field-selector=spec.nodeName={node}");
+        let name = "-o=jsonpath={.items[0].metadata.name}";
+        self.space.kubectl(&["get", "pods", &field, name])
     }
 
     /// When the kubelet swapped the volume of an agent to its newest content, in seconds of the clock. It is a tmpfs of the node.
     fn swapped(&self, number: usize) -> f64 {
         let node = self.cluster.node(number);
-        let pod = self.on(&node.name);
-        let uid = [
-            "-n",
-            "seccast",
-            "get",
-            "pod",
-            &pod,
-            "-o",
-            "jsonpath={.metadata.uid}",
-        ];
-        let uid = self.cluster.kubectl(&uid);
+        let pod = self.space.get(&format!("pod/{}", self.on(&node.name)));
+        let uid = pod["metadata"]["uid"].as_str().unwrap();
         let data =
             format!("/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~projected/profiles/..data");
         let when = self.cluster.on(node, &["stat", "--format=%.Y", &data]);
         when.trim().parse().unwrap()
-    }
-}
-
-impl Drop for Agents<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let logs = [
-                "-n",
-                "seccast",
-                "logs",
-                "-l",
-                "app.kubernetes.io/name=seccast",
-                "--prefix",
-            ];
-            let logs = self.cluster.try_kubectl(&logs);
-            eprintln!("{}{}", logs.stdout, logs.stderr);
-        }
-        let _ = self.cluster.try_kubectl(&[
-            "delete",
-            "--wait=false",
-            "--filename",
-            self.manifests.to_str().unwrap(),
-        ]);
     }
 }
 
@@ -316,14 +255,9 @@ fn from_staging_to_production() {
 
     // Ship: the ConfigMap, then every node's disk.
     let file = format!("--from-file=redis.json={}", profile.display());
-    cluster.kubectl(&[
-        "-n",
-        "seccast",
-        "create",
-        "configmap",
-        "seccast-profiles",
-        &file,
-    ]);
+    agents
+        .space
+        .kubectl(&["create", "configmap", "seccast-profiles", &file]);
     for (index, node) in cluster.nodes.iter().enumerate() {
         let installed = cluster.disk(node, SECCOMP).join("seccast/redis.json");
         let content = || {
