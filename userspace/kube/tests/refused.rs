@@ -241,6 +241,12 @@ fn what_is_no_workload_is_told() {
         false,
         "line 3: a second seccomp option in the same list: leave one",
     );
+    refuses(
+        "kind: Pod\r\nspec: {}\r\rx: 1",
+        &[],
+        false,
+        "line 2: a carriage return ends a line by itself, and YAML's readers differ on it: write LF or CRLF",
+    );
     let error = change(b"a: \xff", &Selection::default(), &Wanted::Detached(None)).unwrap_err();
     assert_eq!(
         error.to_string(),

@@ -98,6 +98,14 @@ pub enum ManifestError {
     /// Too large.
     #[error("it has {0} bytes, and at most {MAX_BYTES} are read")]
     TooLarge(usize),
+    /// Lines of an old Mac.
+    #[error(
+        "line {line}: a carriage return ends a line by itself, and YAML's readers differ on it: write LF or CRLF"
+    )]
+    CarriageReturn {
+        /// From 1, of those that end with LF.
+        line: usize,
+    },
     /// Too deep.
     #[error("it is nested deeper than any manifest")]
     TooDeep,
@@ -338,6 +346,11 @@ pub fn change(
         Some(rest) => ("\u{feff}", rest),
         None => ("", text),
     };
+    let lone = |(at, _): &(usize, &str)| !text.get(at + 1..).unwrap_or_default().starts_with('\n');
+    if let Some((at, _)) = text.match_indices('\r').find(lone) {
+        let line = edit::line(text, at);
+        return Err(ManifestError::CarriageReturn { line });
+    }
     let json = text.trim_start().starts_with(['{', '['])
         && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
     let documents = read(text, json)?;
