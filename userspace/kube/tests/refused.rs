@@ -353,6 +353,16 @@ fn paths_in_values_are_made_and_taken_out() {
         ask(&text, &[], path, &Wanted::Detached(None)).unwrap().0,
         values
     );
+    // Nothing else was in it: nothing is left.
+    let (text, _) = ask("a :", &[], Some("a.b"), &wanted).unwrap();
+    assert_eq!(
+        text,
+        "a :\n  b:\n    seccompProfile:\n      type: Localhost\n      localhostProfile: seccast/web.json"
+    );
+    let (text, _) = ask(&text, &[], Some("a.b"), &Wanted::Detached(None)).unwrap();
+    assert_eq!(text, "");
+    let (text, outcomes) = ask(&text, &[], Some("a.b"), &Wanted::Detached(None)).unwrap();
+    assert_eq!((&*text, &outcomes[..]), ("", &[Outcome::Already][..]));
     let error = ask(values, &[], Some("a..b"), &wanted).unwrap_err();
     assert_eq!(error, ManifestError::ValuesPath("a..b".to_owned()));
     let error = ask(&pod("spec: {}"), &[], path, &wanted).unwrap_err();

@@ -511,7 +511,13 @@ fn attempt(
     line: &mut usize,
 ) -> Result<Option<String>, ManifestError> {
     let documents = read(text, json)?;
-    let Some(document) = documents.get(found.document) else {
+    let document = documents.get(found.document);
+    if matches!(goal, Goal::NoProfile | Goal::NoOption)
+        && document.is_none_or(|it| it.root.is_null())
+    {
+        return Ok(same(original, text, json, found, keys, goal)?.then(|| text.to_owned()));
+    }
+    let Some(document) = document else {
         return Err(ManifestError::Shape {
             line: 1,
             what: "the document".to_owned(),
@@ -568,6 +574,10 @@ fn same(
         return Ok(false);
     }
     for (documents, goal) in [(&mut wanted, Some(goal)), (&mut is, None)] {
+        // A file of which nothing is left.
+        if documents.is_empty() {
+            documents.push(serde_yaml_ng::Value::Null);
+        }
         let document = documents.get_mut(found.document);
         let Some(base) = document.and_then(|value| verify::at(value, &found.base)) else {
             return Ok(false);

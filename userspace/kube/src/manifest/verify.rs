@@ -90,6 +90,10 @@ pub(super) fn settle(value: &mut Value, keys: &[&str]) {
             map.shift_remove(*last);
         }
     }
+    // Values that had nothing else.
+    if is_empty(value) {
+        *value = Value::Null;
+    }
 }
 
 fn is_empty(value: &Value) -> bool {
