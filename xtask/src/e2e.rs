@@ -132,7 +132,6 @@ fn list(programs: &[PathBuf], words: &[String]) -> Result<Vec<Test>> {
 fn run_all(tests: &[Test], binary: &Path) -> Result<()> {
     let start = Instant::now();
     let mut failed = Vec::new();
-    let mut table = String::new();
     for Test { program, name } in tests {
         let began = Instant::now();
         let done = Run::new(program)
@@ -143,16 +142,18 @@ fn run_all(tests: &[Test], binary: &Path) -> Result<()> {
             .stdout();
         check_interrupted()?;
         let word = if done.is_ok() { "ok" } else { "FAILED" };
-        let row = format!("{:8.1} s  {word:<6}  {name}", began.elapsed().as_secs_f64());
-        eprintln!("{row}");
-        table.push_str(&row);
-        table.push('\n');
+        println!("{:8.1} s  {word:<6}  {name}", began.elapsed().as_secs_f64());
         if let Err(error) = done {
             eprintln!("{error:#}");
             failed.push(name.as_str());
         }
     }
-    println!("\n{table}{:8.1} s  in all", start.elapsed().as_secs_f64());
+    println!(
+        "{:8.1} s  in all, {} of {} ok",
+        start.elapsed().as_secs_f64(),
+        tests.len() - failed.len(),
+        tests.len()
+    );
     if !failed.is_empty() {
         bail!(
             "{} of {} tests failed: {}; repeat them with: cargo xtask e2e --keep {}",
