@@ -523,7 +523,9 @@ impl<'a> Follow<'a> {
             } else {
                 0
             },
-            started: recorder.started_filtered(&active.recording)?.is_some(),
+            // What ran before had started.
+            started: active.recording.started_late_ns.is_some()
+                || recorder.started_filtered(&active.recording)?.is_some(),
             failed: self.own_code(status).is_some(),
         };
         let folder = self.sink.is_folder();
