@@ -24,13 +24,27 @@ fuzz_target!(|bytes: &[u8]| {
         let Ok(attached) = change(bytes, &selection, &attach) else {
             continue;
         };
-        let again = change(attached.text.as_bytes(), &selection, &attach).expect("it was written so");
+        let again =
+            change(attached.text.as_bytes(), &selection, &attach).expect("it was written so");
         assert_eq!(again.text, attached.text);
-        let detached = change(attached.text.as_bytes(), &selection, &Wanted::Detached(None));
+        let detached = change(
+            attached.text.as_bytes(),
+            &selection,
+            &Wanted::Detached(None),
+        );
         let detached = detached.expect("it was written so");
-        let nothing = change(detached.text.as_bytes(), &selection, &Wanted::Detached(None));
+        let nothing = change(
+            detached.text.as_bytes(),
+            &selection,
+            &Wanted::Detached(None),
+        );
         let nothing = nothing.expect("it was written so");
         assert_eq!(nothing.text, detached.text);
-        assert!(nothing.places.iter().all(|it| it.outcome == Outcome::Already));
+        assert!(
+            nothing
+                .places
+                .iter()
+                .all(|it| it.outcome == Outcome::Already)
+        );
     }
 });
