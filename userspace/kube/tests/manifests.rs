@@ -390,3 +390,18 @@ fn without_empty(mut documents: Vec<Value>) -> Vec<Value> {
     documents.iter_mut().for_each(clean);
     documents
 }
+
+/// The fuzzer of `tests/fuzz` begins with some of these.
+#[test]
+fn the_corpus_of_the_fuzzer_is_of_these_manifests() {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut count = 0;
+    for file in std::fs::read_dir(here.join("../../tests/fuzz/corpus/attach")).unwrap() {
+        let path = file.unwrap().path();
+        let manifest = here.join("tests/manifests").join(path.file_name().unwrap());
+        let (ours, theirs) = (std::fs::read(manifest), std::fs::read(&path).unwrap());
+        assert_eq!(ours.unwrap(), theirs, "{}", path.display());
+        count += 1;
+    }
+    assert_eq!(count, 10);
+}

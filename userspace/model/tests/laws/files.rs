@@ -88,6 +88,10 @@ fn the_corpus_of_the_fuzzers_is_good() {
     let mut targets = 0;
     for folder in std::fs::read_dir(corpus).unwrap() {
         let folder = folder.unwrap();
+        // Manifests: seccast-kube's, whose tests hold them.
+        if folder.file_name() == "attach" {
+            continue;
+        }
         for file in std::fs::read_dir(folder.path()).unwrap() {
             let path = file.unwrap().path();
             let bytes = std::fs::read(&path).unwrap();
