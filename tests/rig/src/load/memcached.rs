@@ -126,7 +126,10 @@ fn statistics(client: &mut Client, network: &Network) -> Result<()> {
     client.expect("RESET", "stats reset")?;
     client.expect("OK", "slabs automove 1")?;
     client.expect("OK", "cache_memlimit 16")?;
-    client.expect("OK", "lru_crawler crawl all")?;
+    // memcached's own maintenance may be crawling, which answers BUSY.
+    process::poll("the crawler to begin", STEP, || {
+        Ok(client.call("lru_crawler crawl all")? == "OK")
+    })?;
     process::poll("the crawler to end", STEP, || {
         Ok(client.call("lru_crawler metadump all")?.ends_with("END"))
     })?;
