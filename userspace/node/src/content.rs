@@ -4,6 +4,10 @@ use seccast_model::{
     Profile,
     profile::{Action, ParseError},
 };
+use std::{
+    fs::File,
+    io::{self, Read as _},
+};
 
 /// No installed profile is larger: a ConfigMap holds no more, and the largest default profile of an engine has 20 KiB.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -62,4 +66,17 @@ pub fn check(bytes: &[u8]) -> Result<Profile, ContentError> {
         return Err(ContentError::NoListener);
     }
     Ok(profile)
+}
+
+/// The content of a regular file, cut off where no profile is longer; `None` for a pipe, a device, a folder.
+pub(crate) fn read_regular(file: File) -> io::Result<Option<Vec<u8>>> {
+    if !file.metadata()?.is_file() {
+        return Ok(None);
+    }
+    let most = u64::try_from(MAX_BYTES)
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
+    let mut content = Vec::new();
+    file.take(most).read_to_end(&mut content)?;
+    Ok(Some(content))
 }

@@ -21,7 +21,7 @@ mod source;
 
 pub use content::{ContentError, MAX_BYTES, check};
 pub use mirror::{Change, InUse, KEEP, Watcher, differences, fingerprint, mirror};
-pub use name::{Hash, Name, NameError, version_of};
+pub use name::{Hash, Name, NameError};
 pub use root::{
     Alias, FOLDER, Folder, GRACE, Installed, Listing, Locked, NodeError, Put, Root, Version,
 };

@@ -30,22 +30,26 @@ pub enum Change {
     Failed(Name, NodeError),
     /// An alias was removed, since its file left the folder.
     Removed(Name),
-    /// Its file left the folder, and a container uses it: it stays.
+    /// Its file left the folder, and a container uses it, or may: it stays.
     InUse(Name),
     /// An old version was removed.
     Dropped(Name, Hash),
-    /// The folder is empty: nothing is removed, since an optional ConfigMap that is missing looks the same.
+    /// The folder is empty, and something is installed: it stays, since an optional ConfigMap that is missing looks the same.
     Empty,
 }
 
-/// Whether a container uses a file, by its name in our folder; `None` when nobody can say.
-pub type InUse<'a> = dyn Fn(&str) -> Option<bool> + 'a;
+/// Whether a container uses a file, or may, by its name in our folder.
+pub type InUse<'a> = dyn Fn(&str) -> bool + 'a;
 
 /// What is not on the node as it is in the folder: missing, changed, or there without being in the folder.
 ///
 /// # Errors
 /// When our folder cannot be read.
-pub fn differences(source: &Source, folder: Option<&Folder>) -> Result<Vec<Name>, NodeError> {
+pub fn differences(
+    source: &Source,
+    folder: Option<&Folder>,
+    listing: &Listing,
+) -> Result<Vec<Name>, NodeError> {
     let mut different = Vec::new();
     for (name, content) in &source.profiles {
         let holds = folder.map_or(Ok(false), |folder| folder.holds(name, content))?;
@@ -53,17 +57,20 @@ pub fn differences(source: &Source, folder: Option<&Folder>) -> Result<Vec<Name>
             different.push(name.clone());
         }
     }
-    if let Some(folder) = folder {
-        different.extend(left(source, &folder.list()?));
-    }
+    different.extend(left(source, listing));
     Ok(different)
 }
 
-/// Aliases whose file has left the folder. A bad file has not: what was installed of it stays. Of an empty folder none has.
+/// Aliases whose file has left the folder; of an empty folder none has.
 fn left(source: &Source, listing: &Listing) -> Vec<Name> {
-    if source.profiles.is_empty() && source.bad.is_empty() {
+    if source.empty {
         return Vec::new();
     }
+    beside(source, listing)
+}
+
+/// Aliases that the folder has no file for. A bad file is one: what was installed of it stays.
+fn beside(source: &Source, listing: &Listing) -> Vec<Name> {
     let gone = |name: &&Name| {
         !source.profiles.contains_key(*name) && !source.bad.contains_key(&name.file())
     };
@@ -89,11 +96,19 @@ pub fn mirror(source: &Source, root: &Path, in_use: &InUse<'_>) -> Result<Vec<Ch
         .as_ref()
         .map_or_else(|| Ok(Listing::default()), Folder::list)?;
     let mut changes = Vec::new();
-    if source.profiles.is_empty() && source.bad.is_empty() && !listing.profiles.is_empty() {
+    if source.empty && !beside(source, &listing).is_empty() {
         changes.push(Change::Empty);
     }
-    let old = superfluous(&listing);
-    if differences(source, folder.as_ref())?.is_empty() && old.is_empty() {
+    let different = differences(source, folder.as_ref(), &listing)?;
+    // Asked before the lock: an answer may take longer than others wait for it.
+    let (stay, go): (Vec<_>, Vec<_>) = left(source, &listing)
+        .into_iter()
+        .partition(|name| in_use(&name.file()));
+    let mut old = superfluous(&listing);
+    old.retain(|(name, hash)| !in_use(&name.version(*hash)));
+    let all_stay = stay.len() == different.len();
+    changes.extend(stay.into_iter().map(Change::InUse));
+    if all_stay && old.is_empty() {
         return Ok(changes);
     }
     let locked = root.lock()?;
@@ -104,19 +119,17 @@ pub fn mirror(source: &Source, root: &Path, in_use: &InUse<'_>) -> Result<Vec<Ch
             Err(error) => changes.push(Change::Failed(name.clone(), error)),
         }
     }
-    for name in left(source, &listing) {
-        if in_use(&name.file()) == Some(true) {
-            changes.push(Change::InUse(name));
-            continue;
-        }
-        match locked.remove_alias(&name) {
-            Ok(_) => changes.push(Change::Removed(name)),
-            Err(error) => changes.push(Change::Failed(name, error)),
-        }
+    for name in go {
+        changes.push(match locked.remove_alias(&name) {
+            Ok(_) => Change::Removed(name),
+            Err(error) => Change::Failed(name, error),
+        });
     }
     for (name, hash) in old {
-        if in_use(&name.version(hash)) != Some(true) && locked.remove_version(&name, hash)? {
-            changes.push(Change::Dropped(name, hash));
+        match locked.remove_version(&name, hash) {
+            Ok(true) => changes.push(Change::Dropped(name, hash)),
+            Ok(false) => {}
+            Err(error) => changes.push(Change::Failed(name, error)),
         }
     }
     Ok(changes)
@@ -214,5 +227,65 @@ impl Watcher {
                 Err(errno) => return Err(errno.into()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_folder_removes_nothing_whatever_is_wanted_besides() {
+        let at = tempfile::tempdir().unwrap();
+        let [root, folder] = ["root", "profiles"].map(|name| at.path().join(name));
+        fs::create_dir(&folder).unwrap();
+        let content = seccast_model::audit_profile().to_oci_json().into_bytes();
+        let [web, audit]: [Name; 2] = ["web.json", "audit.json"].map(|name| name.parse().unwrap());
+        let root_of = Root::make(&root).unwrap();
+        root_of.lock().unwrap().put(&web, &content).unwrap();
+
+        let mut source = Source::read(&folder).unwrap();
+        assert!(source.empty);
+        source.profiles.insert(audit.clone(), content.clone());
+        let listing = || root_of.folder().unwrap().unwrap().list().unwrap();
+        assert_eq!(left(&source, &listing()), []);
+        let changes = mirror(&source, &root, &|_| false).unwrap();
+        assert!(
+            matches!(&changes[..], [Change::Empty, Change::Put(put, ..)] if *put == audit),
+            "{changes:?}"
+        );
+        // A bad file is a file.
+        fs::write(folder.join("bad.json"), "{").unwrap();
+        let mut source = Source::read(&folder).unwrap();
+        assert!(!source.empty);
+        source.profiles.insert(audit, content);
+        assert_eq!(left(&source, &listing()), [web]);
+    }
+
+    #[test]
+    fn what_may_be_in_use_stays_and_is_asked_for_without_the_lock() {
+        let at = tempfile::tempdir().unwrap();
+        let [root, folder] = ["root", "profiles"].map(|name| at.path().join(name));
+        fs::create_dir(&folder).unwrap();
+        let content = seccast_model::audit_profile().to_oci_json().into_bytes();
+        fs::write(folder.join("db.json"), &content).unwrap();
+        let web: Name = "web.json".parse().unwrap();
+        let root_of = Root::make(&root).unwrap();
+        root_of.lock().unwrap().put(&web, &content).unwrap();
+        let source = Source::read(&folder).unwrap();
+        let in_use = |file: &str| {
+            assert_eq!(file, "web.json");
+            drop(root_of.lock().unwrap());
+            true
+        };
+        let changes = mirror(&source, &root, &in_use).unwrap();
+        assert!(
+            matches!(&changes[..], [Change::InUse(stays), Change::Put(..)] if *stays == web),
+            "{changes:?}"
+        );
+        let changes = mirror(&source, &root, &|_| true).unwrap();
+        assert!(matches!(&changes[..], [Change::InUse(_)]), "{changes:?}");
+        let changes = mirror(&source, &root, &|_| false).unwrap();
+        assert!(matches!(&changes[..], [Change::Removed(_)]), "{changes:?}");
     }
 }

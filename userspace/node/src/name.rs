@@ -81,12 +81,6 @@ impl Name {
     }
 }
 
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// The first 64 bits of a content's SHA-256: `sha256sum FILE | cut -c-16`.
 ///
 /// It tells versions apart, and is no proof: what is on the disk is compared with what should be there byte by byte.
@@ -114,8 +108,7 @@ impl fmt::Display for Hash {
 }
 
 /// Whose version a file is, and which: `web.0123456789abcdef.json`.
-#[must_use]
-pub fn version_of(file: &str) -> Option<(Name, Hash)> {
+pub(crate) fn version_of(file: &str) -> Option<(Name, Hash)> {
     let (stem, hash) = split(file.strip_suffix(JSON)?)?;
     let name = format!("{stem}{JSON}").parse().ok()?;
     Some((name, hash))

@@ -1,7 +1,7 @@
 //! The folder `seccast` below a seccomp root: read, put, removed.
 
 use crate::{
-    content::MAX_BYTES,
+    content::read_regular,
     name::{Hash, Name, version_of},
 };
 use rustix::{
@@ -16,7 +16,7 @@ use rustix::{
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     path::{Path, PathBuf},
     thread::sleep,
     time::{Duration, Instant, SystemTime},
@@ -254,20 +254,20 @@ pub enum Alias {
 pub struct Version {
     /// Its size.
     pub bytes: u64,
-    /// Whether it is what its name says: else somebody changed it.
-    pub whole: bool,
     /// When it was written, or when the alias left it.
     pub since: SystemTime,
 }
 
-impl Folder {
-    /// Where it is.
+impl Version {
+    /// Whether the alias may have left it within the last [`GRACE`].
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn is_young(&self) -> bool {
+        is_young(self.since)
     }
+}
 
-    /// What lies in it.
+impl Folder {
+    /// What lies in it. No content is read.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -275,7 +275,15 @@ impl Folder {
         let mut listing = Listing::default();
         for file in self.files()? {
             if let Some((name, hash)) = version_of(&file) {
-                if let Some(version) = self.version(&file, hash)? {
+                // Else another installer has removed it just now.
+                let Some(stat) = self.stat(&file)? else {
+                    continue;
+                };
+                if is_regular(&stat) {
+                    let version = Version {
+                        bytes: u64::try_from(stat.st_size).unwrap_or(0),
+                        since: since(&stat),
+                    };
                     let installed = listing.profiles.entry(name).or_default();
                     installed.versions.insert(hash, version);
                     continue;
@@ -316,20 +324,13 @@ impl Folder {
         Ok(files)
     }
 
-    /// A version, unless it is no regular file.
-    fn version(&self, file: &str, hash: Hash) -> Result<Option<Version>> {
-        let Some(stat) = self.stat(file)? else {
-            return Ok(None);
-        };
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Ok(None);
-        }
-        let content = self.read(file)?;
-        Ok(Some(Version {
-            bytes: u64::try_from(stat.st_size).unwrap_or(0),
-            whole: content.is_some_and(|content| Hash::of(&content) == hash),
-            since: since(&stat),
-        }))
+    /// Whether a version is what its name says: else somebody changed it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn is_whole(&self, name: &Name, hash: Hash) -> Result<bool> {
+        let content = self.read(&name.version(hash))?;
+        Ok(content.is_some_and(|content| Hash::of(&content) == hash))
     }
 
     /// What the alias of a profile is.
@@ -375,21 +376,11 @@ impl Folder {
             Ok(None) | Err(NodeError::Link { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let stat = fstat(&fd).map_err(io_error("look at", &path))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Ok(None);
-        }
-        let mut content = Vec::new();
-        let most = u64::try_from(MAX_BYTES)
-            .unwrap_or(u64::MAX)
-            .saturating_add(1);
-        let read = File::from(fd).take(most).read_to_end(&mut content);
-        read.map_err(|source| NodeError::Io {
+        read_regular(File::from(fd)).map_err(|source| NodeError::Io {
             doing: "read",
             path,
             source,
-        })?;
-        Ok(Some(content))
+        })
     }
 
     fn stat(&self, file: &str) -> Result<Option<Stat>> {
@@ -464,6 +455,10 @@ impl Locked {
             self.folder.sync()?;
         }
         if before != Alias::To(hash) {
+            if let Alias::To(old) = before {
+                // Before the alias leaves it: whoever is killed in between must not leave one that looks old to the next.
+                self.retire(&name.version(old))?;
+            }
             symlinkat(&file, &self.folder.fd, NEW)
                 .map_err(self.folder.error("make the link", NEW))?;
             self.rename(&alias)?;
@@ -471,10 +466,7 @@ impl Locked {
         }
         Ok(match before {
             Alias::Missing => Put::New,
-            Alias::To(old) if old != hash => {
-                self.retire(&name.version(old))?;
-                Put::Replaced(old)
-            }
+            Alias::To(old) if old != hash => Put::Replaced(old),
             Alias::To(_) | Alias::Foreign => Put::Repaired,
         })
     }
@@ -484,10 +476,23 @@ impl Locked {
     /// # Errors
     /// When the system refuses.
     pub fn remove_alias(&self, name: &Name) -> Result<bool> {
-        let before = self.folder.alias(name)?;
-        let removed = self.folder.unlink(&name.file())?;
-        if let Alias::To(hash) = before {
+        if let Alias::To(hash) = self.folder.alias(name)? {
             self.retire(&name.version(hash))?;
+        }
+        let removed = self.folder.unlink(&name.file())?;
+        self.folder.sync()?;
+        Ok(removed)
+    }
+
+    /// Removes a profile with all its versions, young ones too.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn remove(&self, name: &Name) -> Result<bool> {
+        let mut removed = self.folder.unlink(&name.file())?;
+        let found = self.folder.list()?.profiles.remove(name);
+        for hash in found.unwrap_or_default().versions.keys() {
+            removed |= self.folder.unlink(&name.version(*hash))?;
         }
         self.folder.sync()?;
         Ok(removed)
@@ -499,11 +504,11 @@ impl Locked {
     /// When the system refuses.
     pub fn remove_version(&self, name: &Name, hash: Hash) -> Result<bool> {
         let file = name.version(hash);
-        let young = |stat: Stat| !since(&stat).elapsed().is_ok_and(|age| age >= GRACE);
-        match self.folder.alias(name)? {
-            Alias::To(current) if current == hash => return Ok(false),
-            Alias::To(_) if self.folder.stat(&file)?.is_some_and(young) => return Ok(false),
-            _ => {}
+        let young = |stat: Stat| is_young(since(&stat));
+        if self.folder.alias(name)? == Alias::To(hash)
+            || self.folder.stat(&file)?.is_some_and(young)
+        {
+            return Ok(false);
         }
         let removed = self.folder.unlink(&file)?;
         self.folder.sync()?;
@@ -535,7 +540,7 @@ impl Locked {
         })
     }
 
-    /// Notes that the alias has left a version now: the oldest are removed first.
+    /// Notes that the alias leaves a version now: the oldest are removed first.
     fn retire(&self, file: &str) -> Result<()> {
         let [last_access, last_modification] =
             [UTIME_OMIT, UTIME_NOW].map(|tv_nsec| Timespec { tv_sec: 0, tv_nsec });
@@ -599,6 +604,15 @@ fn guard(fd: &OwnedFd, path: &Path) -> Result<()> {
 fn since(stat: &Stat) -> SystemTime {
     let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
     SystemTime::UNIX_EPOCH + Duration::new(seconds, u32::try_from(stat.st_mtime_nsec).unwrap_or(0))
+}
+
+/// A time to come is young as well: a clock that was set back makes none old.
+fn is_young(since: SystemTime) -> bool {
+    !since.elapsed().is_ok_and(|age| age >= GRACE)
+}
+
+fn is_regular(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }
 
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(Errno) -> NodeError + use<> {

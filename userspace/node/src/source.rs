@@ -1,14 +1,14 @@
 //! A folder of profiles to be installed: a plain one, or a mounted ConfigMap.
 
 use crate::{
-    content::{ContentError, MAX_BYTES, check},
+    content::{ContentError, check, read_regular},
     name::{Name, NameError},
 };
 use rustix::fs::OFlags;
 use std::{
     collections::BTreeMap,
     fs::{self, OpenOptions},
-    io::{self, Read as _},
+    io,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
@@ -28,6 +28,8 @@ pub struct Source {
     pub bad: BTreeMap<String, BadFile>,
     /// What does not end with `.json`, and folders.
     pub others: Vec<String>,
+    /// The folder had neither a profile nor a file that is to be one, whatever was added to [`Source::profiles`] since.
+    pub empty: bool,
 }
 
 /// Why a file is not installed.
@@ -114,6 +116,7 @@ impl Source {
             }
         }
         source.others.sort();
+        source.empty = source.profiles.is_empty() && source.bad.is_empty();
         Ok(source)
     }
 }
@@ -126,14 +129,7 @@ fn profile(path: &Path, file: &str) -> Result<(Name, Vec<u8>), BadFile> {
         .read(true)
         .custom_flags(nonblock)
         .open(path)?;
-    if !opened.metadata()?.is_file() {
-        return Err(BadFile::NoFile);
-    }
-    let most = u64::try_from(MAX_BYTES)
-        .unwrap_or(u64::MAX)
-        .saturating_add(1);
-    let mut content = Vec::new();
-    opened.take(most).read_to_end(&mut content)?;
+    let content = read_regular(opened)?.ok_or(BadFile::NoFile)?;
     check(&content)?;
     Ok((name, content))
 }

@@ -90,6 +90,38 @@ fn a_content_is_a_file_of_its_own_and_the_alias_leads_to_the_latest() {
 }
 
 #[test]
+fn a_version_stays_a_minute_after_its_alias_has_gone_and_a_removal_takes_all() {
+    let (_folder, root) = root();
+    let [web, other] = ["web.json", "web2.json"].map(name);
+    let locked = root.lock().unwrap();
+    let age = |n: usize| {
+        let path = root.path().join("seccast");
+        let path = path.join(web.version(Hash::of(&profile(n))));
+        let file = fs::File::options().append(true).open(path).unwrap();
+        file.set_modified(SystemTime::now() - GRACE).unwrap();
+    };
+    let one = Hash::of(&profile(1));
+    locked.put(&web, &profile(1)).unwrap();
+    age(1);
+    locked.remove_alias(&web).unwrap();
+    assert!(!locked.remove_version(&web, one).unwrap(), "no alias");
+    locked.put(&web, &profile(1)).unwrap();
+    age(1);
+    locked.put(&web, &profile(2)).unwrap();
+    fs::remove_file(root.path().join("seccast/web.json")).unwrap();
+    fs::write(root.path().join("seccast/web.json"), "{}").unwrap();
+    assert!(!locked.remove_version(&web, one).unwrap(), "a foreign one");
+    age(1);
+    assert!(locked.remove_version(&web, one).unwrap());
+
+    locked.put(&web, &profile(3)).unwrap();
+    locked.put(&other, &profile(1)).unwrap();
+    assert!(locked.remove(&web).unwrap());
+    assert!(!locked.remove(&web).unwrap());
+    assert_eq!(names(&root), [other.version(one), other.file()]);
+}
+
+#[test]
 fn whatever_somebody_did_is_repaired() {
     let (_folder, root) = root();
     let web = name("web.json");
@@ -320,16 +352,18 @@ fn a_hundred_installers_at_once_are_all_right() {
             });
         }
     });
-    let listing = root.folder().unwrap().unwrap().list().unwrap();
+    let folder = root.folder().unwrap().unwrap();
+    let listing = folder.list().unwrap();
     assert_eq!(listing.strangers, [""; 0]);
     assert_eq!(listing.profiles.len(), ALL + 10 + 1);
     let versions = listing.profiles.values().map(|found| found.versions.len());
     assert_eq!(versions.sum::<usize>(), 3 * ALL);
-    for found in listing.profiles.values() {
+    for (name, found) in &listing.profiles {
         let Alias::To(hash) = found.alias else {
             panic!("{found:?}")
         };
         assert!(found.versions.contains_key(&hash));
-        assert!(found.versions.values().all(|version| version.whole));
+        let mut versions = found.versions.keys();
+        assert!(versions.all(|hash| folder.is_whole(name, *hash).unwrap()));
     }
 }

@@ -84,6 +84,10 @@ pub struct Cgroup {
     pub id: u64,
 }
 
+fn is_whole(mount: &Path) -> bool {
+    fs::metadata(mount).is_ok_and(|root| root.ino() == ROOT)
+}
+
 impl Hierarchy {
     /// Finds the mount in /proc/self/mountinfo: one of the whole hierarchy before one of a part of it, which is what a
     /// container has of its own; then the last one, as it covers earlier ones.
@@ -98,9 +102,8 @@ impl Hierarchy {
             source,
         })?;
         let mounts = mounts(&text);
-        let is_whole = |mount: &&PathBuf| fs::metadata(mount).is_ok_and(|root| root.ino() == ROOT);
         // Other containers' root file systems may be mounted here with all that is in them: theirs are longer.
-        let whole = mounts.iter().rev().filter(is_whole);
+        let whole = mounts.iter().rev().filter(|mount| is_whole(mount));
         let mount = whole
             .min_by_key(|mount| mount.components().count())
             .or(mounts.last())
@@ -139,7 +142,7 @@ impl Hierarchy {
     /// Does it reach to the root of the hierarchy? In a container without the machine's mount it does not.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        fs::metadata(&self.mount).is_ok_and(|root| root.ino() == ROOT)
+        is_whole(&self.mount)
     }
 
     /// Where it is mounted.

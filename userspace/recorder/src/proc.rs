@@ -45,12 +45,36 @@ fn stat(pid: u32, field: usize) -> Option<u64> {
         .ok()
 }
 
+/// A line of /proc/PID/status, or of /proc/self/status, by what it begins with.
+fn status(pid: &str, name: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.trim().to_owned())
+}
+
+/// Its users, if they are one: real, effective, saved, and of the file system. A setuid program has two.
+fn user(pid: &str) -> Option<u32> {
+    let line = status(pid, "Uid:")?;
+    let ids: Vec<u32> = line
+        .split_ascii_whitespace()
+        .map(str::parse)
+        .collect::<Result<_, _>>()
+        .ok()?;
+    let (first, others) = ids.split_first()?;
+    others.iter().all(|id| id == first).then_some(*first)
+}
+
+/// Does it run as root or as whom this process acts for?
+pub(crate) fn is_trusted(pid: u32) -> bool {
+    let own = credentials(std::process::id()).map(|own| own.euid);
+    user(&pid.to_string()).is_some_and(|user| user == 0 || Some(user) == own)
+}
+
 /// Is it gone, or a zombie?
 #[must_use]
 pub fn is_dead(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let state = status.lines().find_map(|line| line.strip_prefix("State:"));
-    state.is_none_or(|state| matches!(state.trim().as_bytes().first(), Some(b'Z' | b'X')))
+    let state = status(&pid.to_string(), "State:");
+    state.is_none_or(|state| matches!(state.as_bytes().first(), Some(b'Z' | b'X')))
 }
 
 /// Parent process.
@@ -192,11 +216,7 @@ pub fn is_32_bit(pid: u32) -> Option<bool> {
 /// The link tells it to who may trace the process; its ids in the namespaces below that of /proc (`NSpid`, 4.1+) to everybody.
 #[must_use]
 pub fn in_own_pid_namespace(pid: u32) -> bool {
-    let ids = |pid: &str| {
-        let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
-        Some(line.split_ascii_whitespace().count())
-    };
+    let ids = |pid: &str| Some(status(pid, "NSpid:")?.split_ascii_whitespace().count());
     match fs::read_link(format!("/proc/{pid}/ns/pid")) {
         Ok(namespace) => fs::read_link("/proc/self/ns/pid").is_ok_and(|own| own == namespace),
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -222,20 +242,12 @@ fn in_own_namespace(pid: u32, kind: &str) -> bool {
 /// somebody else has chosen its arguments.
 #[must_use]
 pub fn is_our(pid: u32, program: &str) -> bool {
-    // Real, effective, saved, of the file system.
-    let users = |pid: &str| -> Option<Vec<u32>> {
-        let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-        let ids = line.split_ascii_whitespace().map(str::parse);
-        ids.collect::<Result<_, _>>().ok()
-    };
-    let own = users("self").and_then(|ids| ids.get(1).copied());
-    let same = |ids: Vec<u32>| ids.into_iter().all(|id| Some(id) == own);
+    let own = credentials(std::process::id()).map(|own| own.euid);
     let file = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     // Behind an upgrade it is an old file.
     name.trim_end_matches(" (deleted)") == program
-        && users(&pid.to_string()).is_some_and(same)
+        && user(&pid.to_string()).is_some_and(|user| Some(user) == own)
         && in_own_namespace(pid, "user")
 }
 

@@ -10,6 +10,7 @@ use std::path::PathBuf;
     group(ArgGroup::new("what").required(true).multiple(true).args(["profiles", "audit", "watch", "list", "remove", "prune"])),
     group(ArgGroup::new("wanted").multiple(true).args(["profiles", "audit", "watch"]).conflicts_with("unwanted")),
     group(ArgGroup::new("unwanted").args(["list", "remove", "prune"])),
+    group(ArgGroup::new("asks").multiple(true).args(["list", "remove", "prune", "watch"])),
     after_long_help = "\
 Examples:
   seccast install web.json
@@ -112,10 +113,10 @@ pub struct ReadyArgs {
 #[derive(Debug, Args)]
 pub struct UsageArgs {
     /// The container runtime's CRI socket, where not in a usual place
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, requires = "asks", value_name = "PATH")]
     pub cri_socket: Option<PathBuf>,
     /// Ask the kubelet as well: its Pods name profiles before they start
-    #[arg(long, value_name = "https://NODE:10250")]
+    #[arg(long, requires = "asks", value_name = "https://NODE:10250")]
     pub kubelet: Option<String>,
     /// The kubelet's token, where not the Pod's service account's
     #[arg(long, requires = "kubelet", value_name = "FILE")]

@@ -110,7 +110,8 @@ mod tests {
             for line in lines.filter_map(|line| line.strip_prefix("  seccast ")) {
                 // Up to what the shell does with it.
                 let typed = line.split(['|', '>']).next().unwrap_or("");
-                let words = ["seccast"].into_iter().chain(typed.split_whitespace());
+                let words = typed.split_whitespace().map(|word| word.trim_matches('\''));
+                let words = ["seccast"].into_iter().chain(words);
                 Args::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
                 count += 1;
             }

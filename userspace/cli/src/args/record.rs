@@ -23,7 +23,7 @@ Examples:
       record the container that the command starts, in audit mode, from its first instruction to its end
   seccast record --container web --wait -o web.json
       wait for the container `web`, record it from its first instruction to its end, write web.json and web.report.json
-  seccast record --pod shop/web-* -c app --wait -o web.json
+  seccast record --pod 'shop/web-*' -c app --wait -o web.json
       on a node: wait for the next Pod of that Deployment, record its container `app` from the first instruction on
   seccast record --pod shop/web-5d4f-x2v -o profiles --for 10m
       record every container of a running Pod, each into files of its own in the folder `profiles`

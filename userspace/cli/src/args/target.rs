@@ -61,7 +61,7 @@ impl TargetArgs {
         Some(pods.only(self.pod_container.clone()))
     }
 
-    /// How long the start is waited for. Nobody may be there any more who wants a Pod: what `kubectl exec` starts outlives it.
+    /// How long the first start is waited for. Nobody may be there any more who wants a Pod: what `kubectl exec` starts outlives it.
     pub fn patience(&self) -> Option<Duration> {
         let pod = || self.pod.as_ref().map(|_| Duration::from_secs(600));
         self.wait.and_then(|limit| limit.or_else(pod))

@@ -183,7 +183,7 @@ impl Observation {
         {
             return v1::read(wire);
         }
-        // Something is wrong, a key that comes twice for one: now it pays to look at what it is, and to keep the path to each field.
+        // Something is wrong, a field that comes twice for one: now it pays to look at what it is, and to keep the path to each field.
         let value = json::value(bytes)?;
         match Kind::of(&value) {
             Kind::Observation => {}

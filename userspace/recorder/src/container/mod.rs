@@ -85,14 +85,21 @@ pub enum ContainerError {
         /// Similar ones.
         near: Vec<String>,
     },
-    /// The Pod has no such container that runs.
+    /// Cgroups of other containers are out of sight.
     #[error(
-        "Pod {pods} runs no container {wanted}: it has {there}; with --wait it is recorded when it starts"
+        "{} is a part of the cgroup2 hierarchy, in which other containers are not seen; mount the machine's (in a Pod by hostPath, read-only), at any path",
+        mount.display()
     )]
+    Part {
+        /// Where cgroup2 is mounted.
+        mount: PathBuf,
+    },
+    /// The Pod has no such container that runs.
+    #[error("Pod {pods} runs {wanted} {there}; with --wait it is recorded when it starts")]
     NotInPod {
         /// As it was given.
         pods: String,
-        /// The containers that were named.
+        /// The containers that were named, in words.
         wanted: String,
         /// Those that there are, ended ones too.
         there: String,

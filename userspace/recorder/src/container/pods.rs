@@ -2,7 +2,7 @@
 
 use super::{ContainerError, Waiting, Wanted, identity::Identity};
 use crate::{
-    cgroup::Cgroup,
+    cgroup::{Cgroup, Hierarchy},
     engine::{Details, cri},
     proc,
     recorder::{Recorder, RecorderError, Recording},
@@ -122,9 +122,8 @@ impl Pods {
     }
 
     /// Those that exist, with their cgroups; what has ended is not among them.
-    fn present(&self, recorder: &Recorder) -> Result<Vec<(Contained, Cgroup)>, ContainerError> {
-        let folders = Self::folders()?;
-        let mut found = bundles::containers(&folders);
+    fn present(&self, recorder: &Recorder, folders: &[PathBuf]) -> Vec<(Contained, Cgroup)> {
+        let mut found = bundles::containers(folders);
         found.retain(|one| self.have(&one.bundle));
         found.sort_by_key(|one| name(&one.bundle));
         let cgroup = |contained: Contained| {
@@ -132,7 +131,7 @@ impl Pods {
             let cgroup = cgroup.min_by_key(|cgroup| cgroup.path.len())?;
             cgroup.populated().then_some((contained, cgroup))
         };
-        Ok(found.into_iter().filter_map(cgroup).collect())
+        found.into_iter().filter_map(cgroup).collect()
     }
 
     /// Records those that run.
@@ -143,13 +142,15 @@ impl Pods {
         &self,
         recorder: &mut Recorder,
     ) -> Result<Vec<Recording>, ContainerError> {
-        let present = self.present(recorder)?;
+        let folders = Self::folders()?;
+        let present = self.present(recorder, &folders);
         if present.is_empty() {
-            return Err(self.unknown());
+            return Err(self.unknown(recorder.hierarchy(), &folders));
         }
         let mut recordings = Vec::new();
         for (contained, cgroup) in present {
-            recordings.push(record(recorder, contained, &cgroup)?);
+            let created = is_created(&cgroup);
+            recordings.push(record(recorder, contained, &cgroup, created)?);
         }
         Ok(recordings)
     }
@@ -159,15 +160,15 @@ impl Pods {
     /// # Errors
     /// When the kernel refuses, or when nothing here would tell which Pod a container belongs to.
     pub fn wait(&self, recorder: &mut Recorder, many: bool) -> Result<Waiting, ContainerError> {
-        Self::folders()?;
+        let folders = Self::folders()?;
         let wanted = Wanted {
             pods: Some(self.clone()),
             ..Wanted::default()
         };
         let mut waiting = Waiting::arm(recorder, wanted, Vec::new(), many)?;
-        for (contained, cgroup) in self.present(recorder)? {
+        for (contained, cgroup) in self.present(recorder, &folders) {
             if is_created(&cgroup) {
-                waiting.add_created(record(recorder, contained, &cgroup)?);
+                waiting.add_created(record(recorder, contained, &cgroup, true)?);
                 if !many {
                     break;
                 }
@@ -177,8 +178,8 @@ impl Pods {
     }
 
     /// Why none was found.
-    fn unknown(&self) -> ContainerError {
-        let all = bundles::containers(&bundles::folders());
+    fn unknown(&self, hierarchy: &Hierarchy, folders: &[PathBuf]) -> ContainerError {
+        let all = bundles::containers(folders);
         let of_pod = |one: &&Contained| one.bundle.pod().is_some_and(|pod| self.is(&pod));
         let containers: BTreeSet<_> = all
             .iter()
@@ -187,9 +188,17 @@ impl Pods {
             .map(str::to_owned)
             .collect();
         if !containers.is_empty() {
+            if !hierarchy.is_whole() {
+                return ContainerError::Part {
+                    mount: hierarchy.mount().to_owned(),
+                };
+            }
             return ContainerError::NotInPod {
                 pods: self.to_string(),
-                wanted: self.containers.join(", "),
+                wanted: match self.containers.join(", ") {
+                    none if none.is_empty() => "none of its containers:".to_owned(),
+                    names => format!("no container {names}: it has"),
+                },
                 there: containers.into_iter().collect::<Vec<_>>().join(", "),
             };
         }
@@ -213,8 +222,11 @@ impl Pods {
 /// What only the runtime's socket tells of a Pod's container, where that can be reached: the Pod's labels.
 #[must_use]
 pub fn ask(container: &str) -> Option<Details> {
-    let known = cri::Runtime::find(None).ok()?.containers().ok()?;
-    let found = known.into_iter().find(|one| one.id == container)?;
+    // A node may have more than one runtime.
+    let found = cri::Runtime::all().find_map(|runtime| {
+        let known = runtime.ok()?.containers().ok()?;
+        known.into_iter().find(|one| one.id == container)
+    })?;
     Some(Details {
         id: found.id,
         pod_labels: found.pod.labels,
@@ -232,13 +244,22 @@ fn record(
     recorder: &mut Recorder,
     contained: Contained,
     cgroup: &Cgroup,
+    created: bool,
 ) -> Result<Recording, RecorderError> {
     let identity = Identity::of_contained(contained);
     let target = identity.target();
-    let mut recording = if is_created(cgroup) {
-        recorder.watch_created(cgroup, target)?
-    } else {
-        recorder.watch_present(cgroup, false, target)?
+    let created = created
+        .then(|| recorder.watch_created(cgroup, target.clone()))
+        .transpose()?;
+    let mut recording = match created {
+        Some(recording) if is_created(cgroup) => recording,
+        early => {
+            // It was started between the look and the watching: its first calls may be missing.
+            for slot in early.iter().flat_map(|early| &early.slots) {
+                recorder.release(*slot)?;
+            }
+            recorder.watch_present(cgroup, false, target)?
+        }
     };
     recording.bundle = identity.bundle;
     Ok(recording)

@@ -41,6 +41,12 @@ impl Candidate {
         }
     }
 
+    /// The id, where nothing but the path tells it.
+    fn id_of_path(&self) -> Option<&str> {
+        let identity = self.identity.as_ref()?;
+        identity.by_path.then_some(identity.id.as_str())
+    }
+
     fn is_better_known(&mut self, identity: Identity) {
         match &mut self.identity {
             Some(known) => known.join(identity),
@@ -116,7 +122,7 @@ impl Waiting {
             many: false,
             candidates: BTreeMap::new(),
             asked: BTreeSet::new(),
-            claimed: BTreeSet::new(),
+            claimed: recording.slots.clone(),
             strangers: BTreeSet::new(),
             created: vec![recording],
             folders: Vec::new(),
@@ -162,6 +168,8 @@ impl Waiting {
     ) -> Result<Vec<Recording>, ContainerError> {
         let mut found = std::mem::take(&mut self.created);
         if !self.many && !found.is_empty() {
+            recorder.kernel_mut().record_new(false)?;
+            self.release_others(recorder)?;
             return Ok(found);
         }
         for item in news {
@@ -230,13 +238,10 @@ impl Waiting {
     /// A bundle may be there later than its cgroup was seen.
     fn look_at_bundles(&mut self) {
         for candidate in self.candidates.values_mut() {
-            if candidate
-                .identity
-                .as_ref()
-                .is_some_and(|identity| identity.by_path)
+            if candidate.id_of_path().is_some()
+                && let Some(identity) = Identity::of_path(&candidate.path, &self.folders)
             {
-                let identity = Identity::of_path(&candidate.path, &self.folders);
-                candidate.identity = identity.or(candidate.identity.take());
+                candidate.identity = Some(identity);
             }
         }
     }
@@ -244,19 +249,10 @@ impl Waiting {
     /// The runtimes' states of what is waited for by name, and of every id that only a path tells.
     fn look_at_states(&mut self, recorder: &Recorder) {
         let mut names: BTreeSet<String> = self.wanted.names.iter().cloned().collect();
-        let unsure = |candidate: &Candidate| {
-            let identity = candidate
-                .identity
-                .as_ref()
-                .filter(|identity| identity.by_path);
-            identity.map(|identity| identity.id.clone())
-        };
-        names.extend(self.candidates.values().filter_map(unsure));
+        let unsure = self.candidates.values().filter_map(Candidate::id_of_path);
+        names.extend(unsure.map(str::to_owned));
         let lacking = |candidate: &Candidate| {
-            candidate
-                .identity
-                .as_ref()
-                .is_none_or(|identity| identity.by_path)
+            candidate.identity.is_none() || candidate.id_of_path().is_some()
         };
         if !self.candidates.values().any(lacking) {
             return;
@@ -398,6 +394,16 @@ impl Waiting {
         Ok(())
     }
 
+    /// Gives back every slot that no container has.
+    fn release_others(&self, recorder: &mut Recorder) -> Result<(), ContainerError> {
+        for (_, slot) in recorder.kernel().recorded() {
+            if !self.claimed.contains(&slot) {
+                recorder.release(slot)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes a recording of a cgroup and what lies below it. Of one container all others are given back.
     fn claim(&mut self, recorder: &mut Recorder, id: u64) -> Result<Recording, ContainerError> {
         let Candidate { path, identity, .. } = self
@@ -421,22 +427,17 @@ impl Waiting {
         if !self.many {
             kernel.record_new(false)?;
         }
-        let (mut slots, mut strangers) = (BTreeSet::new(), BTreeSet::new());
-        for (cgroup, slot) in kernel.recorded() {
-            if cgroup == id || is_below(self, cgroup) {
-                slots.insert(slot);
-            } else if !self.claimed.contains(&slot) {
-                strangers.insert(slot);
-            }
-        }
-        if !self.many {
-            for slot in strangers.difference(&slots) {
-                recorder.release(*slot)?;
-            }
-        }
+        let recorded = kernel.recorded().into_iter();
+        let slots: BTreeSet<SlotId> = recorded
+            .filter(|(cgroup, _)| *cgroup == id || is_below(self, *cgroup))
+            .map(|(_, slot)| slot)
+            .collect();
         self.candidates
             .retain(|_, candidate| !candidate.path.starts_with(&below));
         self.claimed.extend(&slots);
+        if !self.many {
+            self.release_others(recorder)?;
+        }
         let dir = recorder
             .hierarchy()
             .mount()

@@ -2,6 +2,7 @@
 //!
 //! Read-only calls, each with a time limit. The socket is root's: whoever may use it controls the node, so the DaemonSet does not get it.
 
+use crate::runtime::cri::STATES;
 use hyper_util::rt::TokioIo;
 use k8s_cri::v1::{self as wire, runtime_service_client::RuntimeServiceClient};
 use serde_json::Value;
@@ -18,14 +19,8 @@ use tonic::{
 };
 use tower::service_fn;
 
-/// Where runtimes have their sockets: containerd, CRI-O, containerd of k3s and RKE2, of microk8s, of k0s.
-pub const SOCKETS: [&str; 5] = [
-    "/run/containerd/containerd.sock",
-    "/run/crio/crio.sock",
-    "/run/k3s/containerd/containerd.sock",
-    "/var/snap/microk8s/common/run/containerd.sock",
-    "/run/k0s/containerd.sock",
-];
+/// CRI-O's socket.
+const CRIO: &str = "/run/crio/crio.sock";
 
 /// Longest time that one call may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -40,8 +35,8 @@ const CRIO_PROFILE: &str = "io.kubernetes.cri-o.SeccompProfilePath";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CriError {
-    /// None of the usual sockets is there.
-    #[error("no container runtime has its socket in a usual place ({}): name it with --cri-socket", SOCKETS.join(", "))]
+    /// None of the usual sockets is there, or has the interface.
+    #[error("no container runtime has a CRI socket in a usual place ({}): name it with --cri-socket", sockets().collect::<Vec<_>>().join(", "))]
     NoSocket,
     /// Nobody answers there.
     #[error("no container runtime answers at {}", socket.display())]
@@ -80,19 +75,19 @@ pub enum CriError {
     Io(#[from] io::Error),
 }
 
+impl CriError {
+    /// Is it a containerd whose CRI plugin is off, as docker's is by default?
+    #[must_use]
+    pub fn is_unimplemented(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if status.code() == Code::Unimplemented)
+    }
+}
+
 /// A container of a Pod; the Pod's sandbox is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container {
     /// 64 digits.
     pub id: String,
-    /// Its name in the Pod.
-    pub name: String,
-    /// How often it was started before in this Pod.
-    pub attempt: u32,
-    /// Its image, as the runtime names it.
-    pub image: String,
-    /// Whether it runs.
-    pub state: State,
     /// Its Pod.
     pub pod: Pod,
 }
@@ -104,23 +99,8 @@ pub struct Pod {
     pub name: String,
     /// Its namespace.
     pub namespace: String,
-    /// Its UID in the API server.
-    pub uid: String,
     /// Its labels, those that the kubelet adds included.
     pub labels: BTreeMap<String, String>,
-}
-
-/// Whether a container runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Made, not started.
-    Created,
-    /// It runs.
-    Running,
-    /// It has ended.
-    Exited,
-    /// The runtime does not know.
-    Unknown,
 }
 
 /// A container runtime that answers.
@@ -132,19 +112,21 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// The runtime at this socket, else at the first of [`SOCKETS`] that is there.
+    /// The runtimes at all of the usual sockets that are there: beside the kubelet's a node may have docker's containerd, which knows
+    /// no Pod. A containerd without the interface answers here, and refuses each call as unimplemented.
+    pub fn all() -> impl Iterator<Item = Result<Self, CriError>> {
+        let there = sockets()
+            .map(PathBuf::from)
+            .filter(|socket| socket.exists());
+        there.map(|socket| Self::at(&socket))
+    }
+
+    /// The runtime at this socket.
     ///
     /// # Errors
-    /// When there is none, or it does not answer.
-    pub fn find(socket: Option<&Path>) -> Result<Self, CriError> {
-        let socket = match socket {
-            Some(socket) => socket.to_owned(),
-            None => SOCKETS
-                .iter()
-                .map(PathBuf::from)
-                .find(|socket| socket.exists())
-                .ok_or(CriError::NoSocket)?,
-        };
+    /// When it does not answer.
+    pub fn at(socket: &Path) -> Result<Self, CriError> {
+        let socket = socket.to_owned();
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -191,17 +173,9 @@ impl Runtime {
         let mut client = self.client.clone();
         let containers = client.list_containers(wire::ListContainersRequest::default());
         let containers = self.ask("ListContainers", containers)?.containers;
-        let container = |found: wire::Container| {
-            let state = state(found.state());
-            let metadata = found.metadata.unwrap_or_default();
-            Container {
-                id: found.id,
-                name: metadata.name,
-                attempt: metadata.attempt,
-                image: found.image.map_or_else(String::new, |image| image.image),
-                state,
-                pod: pods.entry(found.pod_sandbox_id).or_default().clone(),
-            }
+        let container = |found: wire::Container| Container {
+            id: found.id,
+            pod: pods.entry(found.pod_sandbox_id).or_default().clone(),
         };
         Ok(containers.into_iter().map(container).collect())
     }
@@ -255,22 +229,19 @@ impl Runtime {
     }
 }
 
+/// Where runtimes have their sockets: every containerd in its state folder or beside it, and CRI-O.
+fn sockets() -> impl Iterator<Item = String> {
+    let of = |state: &str| [format!("{state}/containerd.sock"), format!("{state}.sock")];
+    let containerd = STATES.into_iter().flat_map(of);
+    containerd.chain([CRIO.to_owned()])
+}
+
 fn pod(sandbox: wire::PodSandbox) -> Pod {
     let metadata = sandbox.metadata.unwrap_or_default();
     Pod {
         name: metadata.name,
         namespace: metadata.namespace,
-        uid: metadata.uid,
         labels: sandbox.labels.into_iter().collect(),
-    }
-}
-
-fn state(state: wire::ContainerState) -> State {
-    match state {
-        wire::ContainerState::ContainerCreated => State::Created,
-        wire::ContainerState::ContainerRunning => State::Running,
-        wire::ContainerState::ContainerExited => State::Exited,
-        wire::ContainerState::ContainerUnknown => State::Unknown,
     }
 }
 
@@ -340,9 +311,23 @@ mod tests {
     }
 
     #[test]
+    fn every_distribution_has_its_socket_among_the_usual_ones() {
+        let usual: Vec<_> = sockets().collect();
+        for socket in [
+            "/run/containerd/containerd.sock",
+            "/run/crio/crio.sock",
+            "/run/k3s/containerd/containerd.sock",
+            "/var/snap/microk8s/common/run/containerd.sock",
+            "/run/k0s/containerd.sock",
+        ] {
+            assert!(usual.iter().any(|one| one == socket), "{socket}");
+        }
+    }
+
+    #[test]
     fn a_socket_without_a_runtime_is_named() {
         let socket = std::env::temp_dir().join("seccast-no-such.sock");
-        let error = Runtime::find(Some(&socket)).unwrap_err();
+        let error = Runtime::at(&socket).unwrap_err();
         assert!(
             error.to_string().contains("seccast-no-such.sock"),
             "{error}"

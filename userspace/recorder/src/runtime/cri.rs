@@ -18,7 +18,7 @@ pub(crate) const NAMESPACE: &str = "k8s.io";
 /// The task folder (containerd 1.4+) below its state folder.
 const TASKS: &str = "io.containerd.runtime.v2.task";
 /// State folders of containerd: its own, and those of k3s and RKE2, k0s, and MicroK8s. Others are found by the shims that run.
-const STATES: [&str; 4] = [
+pub(crate) const STATES: [&str; 4] = [
     "/run/containerd",
     "/run/k3s/containerd",
     "/run/k0s/containerd",
@@ -52,13 +52,19 @@ pub fn folders() -> Vec<PathBuf> {
         Some(folder.to_owned())
     }));
     let tasks = states.iter().map(|state| state.join(TASKS).join(NAMESPACE));
-    // Who may put a bundle there says what a container is called.
+    tasks
+        .chain([PathBuf::from(CRIO)])
+        .filter(|folder| is_trusted(folder))
+        .collect()
+}
+
+/// Who may put a bundle into a folder says what a container is called: nobody else than root and this process's user. `/tmp` is
+/// root's as well, and everybody's.
+fn is_trusted(folder: &Path) -> bool {
     let own = fs::metadata("/proc/self").map_or(0, |own| own.uid());
-    let trusted = |folder: &PathBuf| {
-        let metadata = fs::metadata(folder);
-        metadata.is_ok_and(|found| found.is_dir() && [0, own].contains(&found.uid()))
-    };
-    tasks.chain([PathBuf::from(CRIO)]).filter(trusted).collect()
+    fs::metadata(folder).is_ok_and(|found| {
+        found.is_dir() && [0, own].contains(&found.uid()) && found.mode() & 0o022 == 0
+    })
 }
 
 /// The folders in which [`folders`] looks first, for messages.
@@ -109,4 +115,23 @@ fn read(folder: &Path, id: &str) -> Option<Contained> {
         containerd: containerd.is_some(),
         bundle: containerd.or_else(|| Bundle::read(&folder.join("userdata")))?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_folder_that_others_can_write_to_is_not_believed() {
+        let folder = std::env::temp_dir().join(format!("seccast-bundles-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let trusted = [0o711, 0o755, 0o775, 0o777, 0o1777].map(|mode| {
+            fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+            is_trusted(&folder)
+        });
+        fs::remove_dir(&folder).unwrap();
+        assert_eq!(trusted, [true, true, false, false, false]);
+        assert!(!is_trusted(&folder));
+    }
 }

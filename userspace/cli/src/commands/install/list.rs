@@ -1,16 +1,17 @@
 //! `seccast install --list`.
 
-use super::{localhost, usage::Usage};
+use super::usage::Usage;
 use crate::{
     args::install::InstallArgs,
     exit::Exit,
     output::{
+        self,
         color::Tone,
         file::Destination,
         format::{Cell, Table},
     },
 };
-use seccast_node::{Alias, FOLDER, Installed, Listing, Name, Root};
+use seccast_node::{Alias, FOLDER, Folder, Hash, Installed, Listing, Name, Root};
 use serde::Serialize;
 
 /// What `--format json` and `yaml` write.
@@ -35,22 +36,20 @@ struct Row {
 /// Does it.
 pub fn run(args: &InstallArgs) -> anyhow::Result<Exit> {
     let folder = Root::open(&args.root)?.folder()?;
-    let listing = folder.map_or_else(|| Ok(Listing::default()), |folder| folder.list())?;
+    let listing = folder
+        .as_ref()
+        .map_or_else(|| Ok(Listing::default()), Folder::list)?;
     let named = args.usage.cri_socket.is_some() || args.usage.kubelet.is_some();
-    let usage = match Usage::ask(&args.usage) {
+    let usage = match Usage::ask_if_any(&args.usage) {
         Err(error) if named => return Err(error),
-        usage => usage.ok(),
+        // Whoever may not use the runtime's socket still gets the list.
+        usage => usage.unwrap_or_default(),
     };
-    let mut files: Vec<_> = (listing.profiles.iter())
-        .flat_map(|(name, found)| rows(name, found))
-        .collect();
-    for row in &mut files {
-        let file = row
-            .localhost_profile
-            .strip_prefix(FOLDER)
-            .unwrap_or_default();
-        let file = file.trim_start_matches('/');
-        row.used_by = usage.as_ref().map(|usage| usage.of(file));
+    let mut files = Vec::new();
+    if let Some(folder) = &folder {
+        for (name, found) in &listing.profiles {
+            files.extend(rows(folder, name, found, usage.as_ref())?);
+        }
     }
     let document = Document {
         schema: "seccast/installed.v1",
@@ -64,31 +63,32 @@ pub fn run(args: &InstallArgs) -> anyhow::Result<Exit> {
 }
 
 /// The alias first, then the old versions, the latest first.
-fn rows(name: &Name, found: &Installed) -> Vec<Row> {
-    let row = |file: String, hash: Option<String>, bytes, state| Row {
-        localhost_profile: file,
-        version: hash,
+fn rows(
+    folder: &Folder,
+    name: &Name,
+    found: &Installed,
+    usage: Option<&Usage>,
+) -> anyhow::Result<Vec<Row>> {
+    let row = |file: String, hash: Option<Hash>, bytes, state| Row {
+        localhost_profile: format!("{FOLDER}/{file}"),
+        version: hash.map(|hash| hash.to_string()),
         bytes,
         state,
-        used_by: None,
+        used_by: usage.map(|usage| usage.of(&file)),
     };
     let mut rows = Vec::new();
     match found.alias {
         Alias::Missing => {}
-        Alias::Foreign => rows.push(row(localhost(name), None, None, "not ours")),
+        Alias::Foreign => rows.push(row(name.file(), None, None, "not ours")),
         Alias::To(hash) => {
             let version = found.versions.get(&hash);
             let state = match version {
                 None => "missing",
-                Some(version) if version.whole => "current",
+                Some(_) if folder.is_whole(name, hash)? => "current",
                 Some(_) => "edited",
             };
-            rows.push(row(
-                localhost(name),
-                Some(hash.to_string()),
-                version.map(|v| v.bytes),
-                state,
-            ));
+            let bytes = version.map(|version| version.bytes);
+            rows.push(row(name.file(), Some(hash), bytes, state));
         }
     }
     let mut old: Vec<_> = found
@@ -97,12 +97,16 @@ fn rows(name: &Name, found: &Installed) -> Vec<Row> {
         .filter(|(hash, _)| found.alias != Alias::To(**hash))
         .collect();
     old.sort_by_key(|(_, version)| std::cmp::Reverse(version.since));
-    rows.extend(old.into_iter().map(|(hash, version)| {
-        let state = if version.whole { "old" } else { "old, edited" };
-        let file = format!("{FOLDER}/{}", name.version(*hash));
-        row(file, Some(hash.to_string()), Some(version.bytes), state)
-    }));
-    rows
+    for (hash, version) in old {
+        let state = if folder.is_whole(name, *hash)? {
+            "old"
+        } else {
+            "old, edited"
+        };
+        let file = name.version(*hash);
+        rows.push(row(file, Some(*hash), Some(version.bytes), state));
+    }
+    Ok(rows)
 }
 
 fn table(document: &Document) -> String {
@@ -130,6 +134,7 @@ fn table(document: &Document) -> String {
     let others = document
         .others
         .iter()
+        .map(|name| output::printable(&name.replace('\n', "\u{fffd}")))
         .map(|name| format!("not seccast's: {name}\n"));
     format!("{table}{}", others.collect::<String>())
 }

@@ -13,11 +13,11 @@ use crate::{
 use anyhow::{Context as _, anyhow, bail};
 use seccast_model::{Profile, audit_profile};
 use seccast_node::{
-    Alias, ContentError, FOLDER, Folder, GRACE, Hash, Locked, Name, Put, Root, Source, check,
-    differences,
+    Alias, ContentError, FOLDER, Folder, GRACE, Hash, Listing, Locked, Name, Put, Root, Source,
+    check, differences,
 };
 use std::{collections::BTreeMap, path::Path};
-use usage::Usage;
+use usage::{Asked, Usage};
 
 /// Does it.
 pub fn run(args: &InstallArgs) -> anyhow::Result<Exit> {
@@ -89,13 +89,18 @@ fn audit() -> anyhow::Result<(Name, Vec<u8>)> {
     ))
 }
 
-/// `--check`: with a folder to be watched, what is there and not in it counts as well.
+/// `--check`: with a folder to be watched, what is there and not in it counts as well, unless --watch leaves it there.
 fn check_all(args: &InstallArgs, source: &Source) -> anyhow::Result<Exit> {
     let folder = open(&args.root)?;
-    let mut different = differences(source, folder.as_ref())?;
-    if args.watch.is_none() {
-        different.retain(|name| source.profiles.contains_key(name));
-    }
+    let listing = folder
+        .as_ref()
+        .map_or_else(|| Ok(Listing::default()), Folder::list)?;
+    let mut different = differences(source, folder.as_ref(), &listing)?;
+    let usage = Asked::default();
+    different.retain(|name| {
+        let wanted = source.profiles.contains_key(name);
+        wanted || args.watch.is_some() && !usage.may_be(&args.usage, &name.file())
+    });
     let bad = source
         .bad
         .iter()
@@ -276,26 +281,25 @@ fn remove(args: &InstallArgs) -> anyhow::Result<Exit> {
             );
         }
     }
-    let locked = root.lock()?;
+    let locked = lock(args, &root)?;
     for name in &names {
-        if !args.dry_run {
-            locked.remove_alias(name)?;
-            for hash in listing
-                .profiles
-                .get(name)
-                .iter()
-                .flat_map(|found| found.versions.keys())
-            {
-                locked.remove_version(name, *hash)?;
-            }
+        if let Some(locked) = &locked {
+            locked.remove(name)?;
         }
         removed(args, &localhost(name));
     }
     Ok(Exit::Done)
 }
 
+/// The lock, but for a dry run, which changes nothing and waits for nobody.
+fn lock(args: &InstallArgs, root: &Root) -> anyhow::Result<Option<Locked>> {
+    let lock = (!args.dry_run).then(|| root.lock());
+    Ok(lock.transpose()?)
+}
+
+/// What a dry run says is its result.
 fn removed(args: &InstallArgs, file: &str) {
-    if !args.quiet {
+    if args.dry_run || !args.quiet {
         let would = if args.dry_run {
             "would be removed"
         } else {
@@ -308,24 +312,29 @@ fn removed(args: &InstallArgs, file: &str) {
 fn prune(args: &InstallArgs) -> anyhow::Result<Exit> {
     let usage = usage(args)?;
     let root = Root::open(&args.root)?;
-    if root.folder()?.is_none() {
+    let Some(folder) = root.folder()? else {
         return Ok(Exit::Done);
-    }
-    let locked = root.lock()?;
+    };
+    let locked = lock(args, &root)?;
+    let folder = locked.as_ref().map_or(&folder, Locked::folder);
     let (mut used, mut young) = (0, 0);
-    for (name, found) in locked.folder().list()?.profiles {
-        for hash in found
+    for (name, found) in folder.list()?.profiles {
+        for (hash, version) in found
             .versions
-            .into_keys()
-            .filter(|hash| found.alias != Alias::To(*hash))
+            .into_iter()
+            .filter(|(hash, _)| found.alias != Alias::To(*hash))
         {
+            let remove = || match &locked {
+                Some(locked) => locked.remove_version(&name, hash),
+                None => Ok(!version.is_young()),
+            };
             let file = name.version(hash);
             if usage
                 .as_ref()
                 .is_some_and(|usage| !usage.of(&file).is_empty())
             {
                 used += 1;
-            } else if args.dry_run || locked.remove_version(&name, hash)? {
+            } else if remove()? {
                 removed(args, &format!("{FOLDER}/{file}"));
             } else {
                 young += 1;

@@ -1,10 +1,10 @@
 //! Which installed files containers of this node use: the runtime says it, and the kubelet.
 
 use crate::args::install::UsageArgs;
-use anyhow::Context as _;
 use seccast_kube::kubelet::{Kubelet, Use};
 use seccast_node::FOLDER;
 use seccast_recorder::engine::cri::{CriError, Runtime};
+use std::cell::OnceCell;
 
 /// The Localhost profiles that are named on this node.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ impl Usage {
     /// have begun. Both where both are given.
     ///
     /// # Errors
-    /// When neither can be asked, or one that was named does not answer.
+    /// When neither can be asked, or one that was named or has its socket in a usual place does not answer.
     pub fn ask(args: &UsageArgs) -> anyhow::Result<Self> {
         let mut uses = Vec::new();
         if let Some(url) = &args.kubelet {
@@ -27,13 +27,38 @@ impl Usage {
             };
             uses.extend(kubelet.profiles()?);
         }
-        match Runtime::find(args.cri_socket.as_deref()) {
-            // The kubelet is enough.
-            Err(CriError::NoSocket) if args.kubelet.is_some() => {}
-            Err(error) => return Err(error.into()),
-            Ok(runtime) => uses.extend(of_runtime(&runtime)?),
+        // The kubelet is enough.
+        let mut answered = args.kubelet.is_some();
+        if let Some(socket) = &args.cri_socket {
+            uses.extend(of_runtime(&Runtime::at(socket)?)?);
+            answered = true;
+        } else {
+            for runtime in Runtime::all() {
+                match of_runtime(&runtime?) {
+                    Ok(more) => {
+                        uses.extend(more);
+                        answered = true;
+                    }
+                    Err(error) if error.is_unimplemented() => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        if !answered {
+            return Err(CriError::NoSocket.into());
         }
         Ok(Self(uses))
+    }
+
+    /// The same; `None` where nobody was named, and no runtime is in a usual place.
+    ///
+    /// # Errors
+    /// When somebody does not answer: then everything may be in use.
+    pub fn ask_if_any(args: &UsageArgs) -> anyhow::Result<Option<Self>> {
+        match Self::ask(args) {
+            Err(error) if matches!(error.downcast_ref(), Some(CriError::NoSocket)) => Ok(None),
+            usage => usage.map(Some),
+        }
     }
 
     /// Who uses a file of our folder, `NAMESPACE/POD`, sorted. Kubelets give absolute paths to runtimes, and a root may be mounted anywhere:
@@ -52,11 +77,30 @@ impl Usage {
     }
 }
 
-fn of_runtime(runtime: &Runtime) -> anyhow::Result<Vec<Use>> {
+/// What is in use, asked for when it is needed, and once.
+#[derive(Default)]
+pub struct Asked(OnceCell<anyhow::Result<Option<Usage>>>);
+
+impl Asked {
+    /// Whether a file of our folder is in use, or may be, since somebody does not answer. Where there is nobody to ask it is not.
+    pub fn may_be(&self, args: &UsageArgs, file: &str) -> bool {
+        match self.0.get_or_init(|| Usage::ask_if_any(args)) {
+            Ok(Some(usage)) => !usage.of(file).is_empty(),
+            Ok(None) => false,
+            Err(_) => true,
+        }
+    }
+
+    /// Why nobody knows it.
+    pub fn error(&self) -> Option<&anyhow::Error> {
+        self.0.get()?.as_ref().err()
+    }
+}
+
+fn of_runtime(runtime: &Runtime) -> Result<Vec<Use>, CriError> {
     let mut uses = Vec::new();
     for container in runtime.containers()? {
-        let profile = runtime.localhost_profile(&container.id);
-        let profile = profile.with_context(|| format!("asked {}", runtime.socket().display()))?;
+        let profile = runtime.localhost_profile(&container.id)?;
         uses.extend(profile.map(|profile| Use {
             profile,
             pod: format!("{}/{}", container.pod.namespace, container.pod.name),
@@ -68,6 +112,19 @@ fn of_runtime(runtime: &Runtime) -> anyhow::Result<Vec<Use>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_named_and_does_not_answer_is_an_error() {
+        let args = UsageArgs {
+            cri_socket: Some("/nonexistent/none.sock".into()),
+            kubelet: None,
+            kubelet_token: None,
+            kubelet_ca: None,
+            kubelet_insecure: false,
+        };
+        let error = Usage::ask_if_any(&args).unwrap_err();
+        assert!(error.to_string().contains("none.sock"), "{error}");
+    }
 
     #[test]
     fn a_file_is_in_use_wherever_its_root_is_mounted() {

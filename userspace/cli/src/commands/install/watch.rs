@@ -1,6 +1,6 @@
 //! `seccast install --watch`: keeps a node equal to a folder, until SIGTERM.
 
-use super::{audit, localhost, told, usage::Usage};
+use super::{audit, localhost, told, usage::Asked};
 use crate::{args::install::InstallArgs, exit::Exit, output};
 use anyhow::Context as _;
 use seccast_kube::{cluster::Access, node::remove_taint};
@@ -10,12 +10,12 @@ use signal_hook::{
     iterator::Signals,
 };
 use std::{
-    cell::OnceCell,
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     sync::{
         Arc,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread,
@@ -118,16 +118,16 @@ fn round(args: &InstallArgs, folder: &Path) -> (bool, BTreeSet<String>) {
     let mut standing: BTreeSet<_> = bad.chain(others).collect();
     let mut is_ready = source.bad.is_empty();
     // Asked at most once a round, and only when something is to be removed.
-    let usage = OnceCell::new();
-    let in_use = |file: &str| {
-        let usage = usage.get_or_init(|| Usage::ask(&args.usage).ok());
-        usage.as_ref().map(|usage| !usage.of(file).is_empty())
-    };
+    let usage = Asked::default();
+    let in_use = |file: &str| usage.may_be(&args.usage, file);
     let changes = mirror(&source, &args.root, &in_use).unwrap_or_else(|error| {
         is_ready = false;
         standing.insert(not_ready(format!("{:#}", anyhow::Error::from(error))));
         Vec::new()
     });
+    if let Some(error) = usage.error() {
+        standing.insert(format!("what is not wanted any more stays: {error:#}"));
+    }
     for change in changes {
         let done = match change {
             Change::Put(name, hash, put) => told(&name, hash, put),
@@ -141,6 +141,8 @@ fn round(args: &InstallArgs, folder: &Path) -> (bool, BTreeSet<String>) {
                 let file = name.version(hash);
                 format!("{FOLDER}/{file} removed: {KEEP} newer old versions are kept")
             }
+            // The reason is told above.
+            Change::InUse(_) if usage.error().is_some() => continue,
             Change::InUse(name) => {
                 let name = localhost(&name);
                 standing.insert(format!("{name} left the folder, and stays: it is in use"));
@@ -181,6 +183,8 @@ impl Told {
 struct Ready {
     file: Option<PathBuf>,
     is: bool,
+    /// The same, for the thread that takes care of the taint.
+    shared: Arc<AtomicBool>,
     /// The taint was taken care of, or a thread does.
     taint: bool,
 }
@@ -190,6 +194,7 @@ impl Ready {
         let mut ready = Self {
             file: args.ready.ready.clone(),
             is: true,
+            shared: Arc::default(),
             taint: false,
         };
         // That of a process before this one says nothing.
@@ -199,6 +204,7 @@ impl Ready {
     }
 
     fn set(&mut self, is: bool, args: &InstallArgs, sender: &Sender<News>) -> anyhow::Result<()> {
+        self.shared.store(is, Ordering::Relaxed);
         if is && !self.is {
             if let Some(file) = &self.file {
                 fs::write(file, "ready\n")
@@ -216,8 +222,8 @@ impl Ready {
                     kubeconfig: args.ready.kubeconfig.clone(),
                     ..Access::default()
                 };
-                let sender = sender.clone();
-                thread::spawn(move || untaint(&access, &node, &key, &sender));
+                let (sender, ready) = (sender.clone(), Arc::clone(&self.shared));
+                thread::spawn(move || untaint(&access, &node, &key, &ready, &sender));
             }
         }
         if !is {
@@ -246,9 +252,10 @@ impl Drop for Ready {
     }
 }
 
-/// Removes the taint, and tries until it is gone. Files do not wait for this.
-fn untaint(access: &Access, node: &str, key: &str, sender: &Sender<News>) {
-    let [mut pause, longest] = PAUSES;
+/// Removes the taint, and tries until it is gone, while the node is ready. Files do not wait for this.
+fn untaint(access: &Access, node: &str, key: &str, ready: &AtomicBool, sender: &Sender<News>) {
+    let [first, longest] = PAUSES;
+    let mut pause = first;
     let mut last = String::new();
     let mut say = |line: String| {
         if line != last {
@@ -257,6 +264,10 @@ fn untaint(access: &Access, node: &str, key: &str, sender: &Sender<News>) {
         }
     };
     loop {
+        if !ready.load(Ordering::Relaxed) {
+            thread::sleep(first);
+            continue;
+        }
         match remove_taint(access, node, key) {
             Ok(taints) if taints.is_empty() => {
                 return say(format!("seccast: node {node} has no taint {key}"));

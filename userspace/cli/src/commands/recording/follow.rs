@@ -213,10 +213,14 @@ impl<'a> Follow<'a> {
         let details = id.filter(|_| of_pod || engine.is_some()).map(|id| {
             let (sender, receiver) = mpsc::channel();
             thread::spawn(move || {
-                let told = match engine {
-                    Some(client) => client.inspect(&id).ok().flatten(),
-                    None => container::ask(&id),
-                };
+                let mut told = engine.and_then(|client| client.inspect(&id).ok().flatten());
+                // No engine's client knows a Pod's labels.
+                if let Some(asked) = of_pod.then(|| container::ask(&id)).flatten() {
+                    match &mut told {
+                        Some(told) => told.pod_labels = asked.pod_labels,
+                        None => told = Some(asked),
+                    }
+                }
                 if let Some(details) = told {
                     let _ = sender.send(details);
                 }
@@ -224,8 +228,15 @@ impl<'a> Follow<'a> {
             receiver
         });
         self.begun += 1;
-        if recording.target.pod.is_some() && self.sink.is_folder() {
-            self.pods.extend(recording.cgroup.parent());
+        // With --all nothing but the user ends it.
+        if of_pod
+            && self.plan.all.is_none()
+            && self.sink.is_folder()
+            && let Some(pod) = recording.cgroup.parent()
+            && !self.pods.contains(&pod)
+        {
+            self.pods.retain(Cgroup::populated);
+            self.pods.push(pod);
         }
         self.active.push(Active {
             judged: false,
