@@ -7,7 +7,7 @@ use std::{fmt, process::ExitCode};
 pub enum Exit {
     /// Done, nothing found.
     Done,
-    /// Findings: an incomplete recording or profile.
+    /// Findings: an incomplete recording or profile, a shut gate, what is not as wanted.
     Findings,
     /// What was typed cannot be meant, beyond what clap finds.
     Usage,

@@ -530,6 +530,18 @@ fn an_api_server_that_cannot_be_asked_is_named_with_the_reason() {
         &["--kubeconfig", "closed", "--context", "here"],
         &["Connection refused"],
     );
+    let proxied = kubeconfig(&closed).replace(
+        "cluster: {",
+        "cluster: {proxy-url: 'http://me:secret@proxy.example:3128', ",
+    );
+    fs::write(folder.path().join("proxied"), proxied).unwrap();
+    attach(
+        &["--kubeconfig", "proxied"],
+        &[
+            "the kubeconfig proxied says to ask the API server through the proxy proxy.example, and seccast uses none",
+            "unset HTTPS_PROXY",
+        ],
+    );
 }
 
 #[test]
@@ -651,6 +663,18 @@ fn what_cannot_be_attached_is_told_and_nothing_is_changed() {
         2,
         &["pod.yaml is a file", "deploy/web a workload", "--live"],
     );
+    for option in [
+        &["--namespace", "shop"][..],
+        &["--context", "prod"],
+        &["--kubeconfig", "config"],
+        &["--force-conflicts"],
+    ] {
+        let says = format!(
+            "{} is for workloads of a cluster, and pod.yaml is a file",
+            option[0]
+        );
+        attach(pod, good, &[option, WEB].concat(), 2, &[&says]);
+    }
     attach(
         pod,
         good,
@@ -727,6 +751,46 @@ fn what_cannot_be_attached_is_told_and_nothing_is_changed() {
             &[words],
         );
     }
+}
+
+/// A file is taken for a workload, or a workload for a file, only where nothing else can be meant.
+#[test]
+fn a_name_of_a_file_and_a_workload_is_not_guessed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fs::create_dir_all(path.join("deploy/web")).unwrap();
+    fs::write(path.join("deploy/app"), POD).unwrap();
+    fs::write(path.join("deploy/pod.yaml"), POD).unwrap();
+    fs::create_dir(path.join("other")).unwrap();
+    fs::write(path.join("other/app"), POD).unwrap();
+    let ask = |args: &[&str], code: i32, says: &str| {
+        let mut seccast = Command::new(env!("CARGO_BIN_EXE_seccast"));
+        let args = [&["attach"], args, WEB, &["--dry-run"]].concat();
+        let output = seccast.args(&args).current_dir(path).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        print!("{stderr}");
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+        assert!(stderr.contains(says), "{args:?}: {stderr}");
+    };
+    let gets = "container web: would get seccast/web.json";
+    let none = ["--kubeconfig", "none"];
+    let asked = "the kubeconfig none: No such file";
+    ask(
+        &["deploy/app"],
+        2,
+        "deploy/app is a file, and the name of a workload of the cluster: --file or --live says which is meant",
+    );
+    ask(&["deploy/app", "--file"], 0, gets);
+    ask(&["deploy/app", "--live", none[0], none[1]], 3, asked);
+    // A folder is no file.
+    ask(&["deploy/web", none[0], none[1]], 3, asked);
+    ask(&["deploy/pod.yaml"], 0, gets);
+    ask(&["other/app"], 0, gets);
+    ask(
+        &["deploy/web", "--values-path", "a.b"],
+        2,
+        "--values-path is for files",
+    );
 }
 
 #[test]

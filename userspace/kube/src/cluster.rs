@@ -87,6 +87,16 @@ pub enum ClusterError {
         /// Why.
         reason: String,
     },
+    /// `proxy-url`, or a variable.
+    #[error(
+        "the environment or the kubeconfig {from} says to ask the API server through the proxy {proxy}, and seccast uses none: unset HTTPS_PROXY and https_proxy, or take proxy-url out of the kubeconfig"
+    )]
+    Proxy {
+        /// The kubeconfig.
+        from: String,
+        /// The proxy's host.
+        proxy: String,
+    },
     /// A context that it does not have.
     #[error(
         "the kubeconfig {from} has no context {context}{near}; `kubectl config get-contexts` lists them"
@@ -207,6 +217,13 @@ impl Cluster {
             })?;
         let (mut config, from) = runtime.block_on(config(access))?;
         config.connect_timeout = Some(CONNECT);
+        if let Some(proxy) = &config.proxy_url {
+            // Without what comes before the host: it may be a password.
+            return Err(ClusterError::Proxy {
+                from,
+                proxy: proxy.host().unwrap_or_default().to_owned(),
+            });
+        }
         // A busy server says 429 with Retry-After; each request has a limit here, and waits ask again by themselves.
         config.default_retry = false;
         let server = config.cluster_url.to_string();
@@ -224,18 +241,6 @@ impl Cluster {
             namespace,
             server: server.trim_end_matches('/').to_owned(),
         })
-    }
-
-    /// The namespace that is meant.
-    #[must_use]
-    pub fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
-    /// The address of the API server.
-    #[must_use]
-    pub fn server(&self) -> &str {
-        &self.server
     }
 
     /// One object of the namespace.

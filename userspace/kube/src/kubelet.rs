@@ -1,6 +1,9 @@
 //! The kubelet of a node: which profiles its Pods name, those included that have not started yet.
 
-use crate::cluster::{innermost, one_line};
+use crate::{
+    cluster::{innermost, one_line},
+    pod::containers,
+};
 use kube::{Client, Config};
 use serde_json::Value;
 use std::{path::PathBuf, time::Duration};
@@ -123,12 +126,10 @@ fn uses(pods: &Value) -> Vec<Use> {
     };
     let mut uses = Vec::new();
     for pod in pods["items"].as_array().into_iter().flatten() {
-        let lists = ["containers", "initContainers", "ephemeralContainers"];
-        let containers = lists
-            .iter()
-            .filter_map(|list| pod["spec"][list].as_array())
-            .flatten();
-        for of in containers.chain([&pod["spec"]]) {
+        let spec = &pod["spec"];
+        let containers = containers(spec);
+        let values = containers.iter().map(|container| container.value(spec));
+        for of in values.chain([spec]) {
             let profile = text(of, "/securityContext/seccompProfile/localhostProfile");
             if !profile.is_empty() {
                 let (namespace, name) = (
@@ -170,8 +171,8 @@ mod tests {
         assert_eq!(
             names,
             [
-                "seccast/app.json shop/web",
                 "seccast/init.json shop/web",
+                "seccast/app.json shop/web",
                 "debug.json shop/web",
                 "seccast/pod.json shop/web"
             ]

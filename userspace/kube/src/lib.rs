@@ -3,6 +3,8 @@
 //! The only crate that knows kube. It prints nothing. Without the feature `cluster` it is [`manifest`] and [`pod`] alone, which do no
 //! I/O.
 
+#![forbid(unsafe_code)]
+
 #[cfg(feature = "cluster")]
 pub mod cluster;
 #[cfg(feature = "cluster")]

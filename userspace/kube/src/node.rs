@@ -5,11 +5,11 @@
 //! server-side apply can take one out of it. A JSON patch can, by its index, if it knows the list; and a merge patch that changes nothing
 //! answers with the Node. `test` before `remove` makes the second fail when somebody has changed the list in between.
 
-use crate::cluster::{Access, Cluster, ClusterError, Question};
+use crate::{
+    cluster::{Access, Cluster, ClusterError, Question},
+    workload::MANAGER,
+};
 use serde_json::{Value, json};
-
-/// Who has changed the Node, in its `managedFields`.
-const MANAGER: &str = "seccast";
 
 /// Tries, since kubelets and controllers write to Nodes as well.
 const TRIES: usize = 5;

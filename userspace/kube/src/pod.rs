@@ -242,18 +242,24 @@ pub fn attachable(spec: &Value) -> Result<(), Windows> {
     Ok(())
 }
 
-/// What a container's securityContext says, else the Pod's, which the kubelet falls back to.
-fn effective<'a>(spec: &'a Value, container: &'a Value, field: &str) -> &'a Value {
-    match &container["securityContext"][field] {
-        Value::Null => &spec["securityContext"][field],
-        value => value,
-    }
+/// A `seccompProfile` in words, `Localhost seccast/web.json` or `RuntimeDefault`; `None` where it has no type.
+#[must_use]
+pub fn described(profile: &Value) -> Option<String> {
+    let kind = profile["type"].as_str()?;
+    let path = profile["localhostProfile"].as_str();
+    Some(path.map_or_else(|| kind.to_owned(), |path| format!("{kind} {path}")))
 }
 
-/// The `seccompProfile` that a container runs under by the manifest: its own, else the Pod's; `None` when neither says.
+/// From an object of this kind to its Pod's spec.
 #[must_use]
-pub fn seccomp_profile<'a>(spec: &'a Value, container: &'a Value) -> Option<&'a Value> {
-    Some(effective(spec, container, "seccompProfile")).filter(|value| !value.is_null())
+pub fn way_to_spec(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "Pod" => &["spec"],
+        "PodTemplate" => &["template", "spec"],
+        "CronJob" => &["spec", "jobTemplate", "spec", "template", "spec"],
+        // Whatever has a Pod template where the built-in workloads have it: a Rollout, a CloneSet, a Knative Service.
+        _ => &["spec", "template", "spec"],
+    }
 }
 
 /// What stands in the way of a profile, or makes it do something else than one expects.
@@ -389,10 +395,7 @@ pub fn warnings(spec: &Value, container: &Container, profile: Option<&Profile>) 
         let class = class.to_owned();
         found.push(Warning::Guest { class, sandbox });
     }
-    let of_pod = &spec["securityContext"]["seccompProfile"];
-    if let Some(kind) = of_pod["type"].as_str() {
-        let path = of_pod["localhostProfile"].as_str();
-        let profile = path.map_or_else(|| kind.to_owned(), |path| format!("{kind} {path}"));
+    if let Some(profile) = described(&spec["securityContext"]["seccompProfile"]) {
         found.push(Warning::PodProfile { profile });
     }
     if profile.is_some_and(allows_all) {

@@ -5,7 +5,7 @@
 
 use crate::{
     cluster::{Cluster, ClusterError, one_line},
-    workload::{Effect, Slot, Workload},
+    workload::{self, Effect, Slot, Workload},
 };
 use serde_json::Value;
 use std::{
@@ -185,12 +185,10 @@ pub fn troubles(pods: &[Value], wanted: &BTreeMap<Slot, Option<Value>>) -> Vec<T
 fn is_new(pod: &Value, wanted: &BTreeMap<Slot, Option<Value>>) -> bool {
     pod["metadata"]["deletionTimestamp"].is_null()
         && wanted.iter().all(|(slot, profile)| {
-            let list = if slot.init {
-                "initContainers"
-            } else {
-                "containers"
-            };
-            let containers = pod["spec"][list].as_array().into_iter().flatten();
+            let containers = pod["spec"][workload::list(slot.init)]
+                .as_array()
+                .into_iter()
+                .flatten();
             let mut named = containers.filter(|container| container["name"] == slot.name.as_str());
             named.any(|container| {
                 let has = &container["securityContext"]["seccompProfile"];
@@ -310,6 +308,8 @@ pub enum Ended {
     Not {
         /// Where it stands.
         what: String,
+        /// The controller has given up, before the time was over.
+        given_up: bool,
         /// What holds the new Pods up.
         troubles: Vec<Trouble>,
     },
@@ -374,7 +374,11 @@ pub fn wait(
                     }
                 };
                 if over || failed {
-                    return Ok(Ended::Not { what, troubles });
+                    return Ok(Ended::Not {
+                        what,
+                        given_up: failed,
+                        troubles,
+                    });
                 }
                 if what != stood {
                     news(News::Stands(&what));

@@ -5,7 +5,7 @@
 
 use crate::{
     cluster::{Apply, Cluster, ClusterError},
-    pod::Container,
+    pod::{self, Container},
 };
 use seccast_model::near;
 use serde_json::{Map, Value, json};
@@ -41,8 +41,6 @@ pub struct Kind {
     pub short: &'static str,
     /// What a changed template does.
     pub effect: Effect,
-    /// From the object to the Pod's spec.
-    pub pod_spec: &'static [&'static str],
 }
 
 impl Kind {
@@ -54,9 +52,12 @@ impl Kind {
             .or_else(|| path.strip_prefix("api/"))
             .unwrap_or(path)
     }
-}
 
-const TEMPLATE: &[&str] = &["spec", "template", "spec"];
+    /// From the object to the Pod's spec.
+    fn pod_spec(&self) -> &'static [&'static str] {
+        pod::way_to_spec(self.name)
+    }
+}
 
 const fn kind(
     name: &'static str,
@@ -64,7 +65,6 @@ const fn kind(
     plural: &'static str,
     short: &'static str,
     effect: Effect,
-    pod_spec: &'static [&'static str],
 ) -> Kind {
     Kind {
         name,
@@ -72,7 +72,6 @@ const fn kind(
         plural,
         short,
         effect,
-        pod_spec,
     }
 }
 
@@ -84,7 +83,6 @@ pub static KINDS: [Kind; 7] = [
         "deployments",
         "deploy",
         Effect::Rollout,
-        TEMPLATE,
     ),
     kind(
         "StatefulSet",
@@ -92,7 +90,6 @@ pub static KINDS: [Kind; 7] = [
         "statefulsets",
         "sts",
         Effect::Rollout,
-        TEMPLATE,
     ),
     kind(
         "DaemonSet",
@@ -100,7 +97,6 @@ pub static KINDS: [Kind; 7] = [
         "daemonsets",
         "ds",
         Effect::Rollout,
-        TEMPLATE,
     ),
     kind(
         "ReplicaSet",
@@ -108,7 +104,6 @@ pub static KINDS: [Kind; 7] = [
         "replicasets",
         "rs",
         Effect::NewPods,
-        TEMPLATE,
     ),
     kind(
         "CronJob",
@@ -116,17 +111,9 @@ pub static KINDS: [Kind; 7] = [
         "cronjobs",
         "cj",
         Effect::NextRun,
-        &["spec", "jobTemplate", "spec", "template", "spec"],
     ),
-    kind(
-        "Job",
-        "apis/batch/v1",
-        "jobs",
-        "job",
-        Effect::Immutable,
-        TEMPLATE,
-    ),
-    kind("Pod", "api/v1", "pods", "po", Effect::Immutable, &["spec"]),
+    kind("Job", "apis/batch/v1", "jobs", "job", Effect::Immutable),
+    kind("Pod", "api/v1", "pods", "po", Effect::Immutable),
 ];
 
 /// KIND/NAME, as kubectl takes it.
@@ -226,14 +213,9 @@ impl From<&Container> for Slot {
     }
 }
 
-impl Slot {
-    fn list(&self) -> &'static str {
-        if self.init {
-            "initContainers"
-        } else {
-            "containers"
-        }
-    }
+/// The field of the Pod spec.
+pub(crate) fn list(init: bool) -> &'static str {
+    if init { "initContainers" } else { "containers" }
 }
 
 /// A workload as the API server has it.
@@ -263,14 +245,14 @@ impl Workload {
     /// The Pod's spec in its template; null where the object has none.
     #[must_use]
     pub fn pod_spec(&self) -> &Value {
-        let path = self.reference.kind.pod_spec;
+        let path = self.reference.kind.pod_spec();
         path.iter().fold(&self.object, |value, key| &value[key])
     }
 
     /// The template, with its metadata; for a Pod the Pod itself.
     #[must_use]
     pub fn template(&self) -> &Value {
-        let path = self.reference.kind.pod_spec;
+        let path = self.reference.kind.pod_spec();
         path[..path.len() - 1]
             .iter()
             .fold(&self.object, |value, key| &value[key])
@@ -279,12 +261,7 @@ impl Workload {
     /// The names of the containers, or of the init containers, in their order.
     #[must_use]
     pub fn names(&self, init: bool) -> Vec<String> {
-        let list = Slot {
-            init,
-            name: String::new(),
-        }
-        .list();
-        let containers = self.pod_spec()[list].as_array().into_iter().flatten();
+        let containers = self.pod_spec()[list(init)].as_array().into_iter().flatten();
         containers
             .filter_map(|container| container["name"].as_str().map(str::to_owned))
             .collect()
@@ -293,7 +270,7 @@ impl Workload {
     /// The container's own seccompProfile.
     #[must_use]
     pub fn profile(&self, slot: &Slot) -> Option<&Value> {
-        let containers = self.pod_spec()[slot.list()].as_array()?;
+        let containers = self.pod_spec()[list(slot.init)].as_array()?;
         let container = containers
             .iter()
             .find(|container| container["name"] == slot.name.as_str())?;
@@ -313,15 +290,10 @@ impl Workload {
             if !owned_by(manager) {
                 continue;
             }
-            let path = self.reference.kind.pod_spec.iter();
+            let path = self.reference.kind.pod_spec().iter();
             let spec = path.fold(&entry["fieldsV1"], |value, key| &value[format!("f:{key}")]);
             for init in [false, true] {
-                let list = Slot {
-                    init,
-                    name: String::new(),
-                }
-                .list();
-                let members = spec[format!("f:{list}")].as_object();
+                let members = spec[format!("f:{}", list(init))].as_object();
                 for (key, fields) in members.into_iter().flatten() {
                     let key = key
                         .strip_prefix("k:")
@@ -344,9 +316,10 @@ impl Workload {
 
     /// What is applied so that the containers have these profiles, or (None) not ours any more.
     ///
-    /// It has the uid, so that an object that was deleted and made again, or is gone, is a conflict instead of a new one.
+    /// It has the uid, so that an object that was deleted and made again, or is gone, is a conflict instead of a new one. `exact`: and the
+    /// resourceVersion, so that a profile which seccast attached elsewhere since then is one as well, and is not taken out.
     #[must_use]
-    pub fn intent(&self, change: &BTreeMap<Slot, Option<Value>>) -> Value {
+    pub fn intent(&self, change: &BTreeMap<Slot, Option<Value>>, exact: bool) -> Value {
         let kept = self
             .owned(|manager| manager == MANAGER)
             .into_keys()
@@ -371,12 +344,7 @@ impl Workload {
                 })
                 .collect();
             if !members.is_empty() {
-                let list = Slot {
-                    init,
-                    name: String::new(),
-                }
-                .list();
-                spec.insert(list.to_owned(), Value::Array(members));
+                spec.insert(list(init).to_owned(), Value::Array(members));
             }
         }
         let mut object = json!({
@@ -388,8 +356,12 @@ impl Workload {
                 "uid": self.object["metadata"]["uid"],
             },
         });
+        if exact {
+            let version = &self.object["metadata"]["resourceVersion"];
+            object["metadata"]["resourceVersion"] = version.clone();
+        }
         if !spec.is_empty() {
-            let path = self.reference.kind.pod_spec.iter();
+            let path = self.reference.kind.pod_spec().iter();
             let place = path.fold(&mut object, |value, key| &mut value[*key]);
             *place = Value::Object(spec);
         }
@@ -614,7 +586,7 @@ mod tests {
         let member = |name: &str| json!({"name": name, "securityContext": {"seccompProfile": localhost(&format!("seccast/{name}.json"))}});
         let head = json!({"name": "web", "namespace": "shop", "uid": "u-1"});
         assert_eq!(
-            two_of_ours().intent(&change),
+            two_of_ours().intent(&change, false),
             json!({
                 "apiVersion": "apps/v1", "kind": "Deployment", "metadata": head,
                 "spec": {"template": {"spec": {"containers": [member("app"), member("proxy")], "initContainers": [member("setup")]}}},
@@ -626,19 +598,34 @@ mod tests {
         list.as_array_mut().unwrap().push(json!({"name": "proxy"}));
         let change = BTreeMap::from([(slot(true, "proxy"), Some(localhost("seccast/proxy.json")))]);
         assert_eq!(
-            setup_first.intent(&change)["spec"]["template"]["spec"]["initContainers"],
+            setup_first.intent(&change, false)["spec"]["template"]["spec"]["initContainers"],
             json!([member("setup"), member("proxy")])
         );
         let detach = BTreeMap::from([(slot(false, "app"), None)]);
         assert_eq!(
-            two_of_ours().intent(&detach)["spec"],
+            two_of_ours().intent(&detach, false)["spec"],
             json!({"template": {"spec": {"initContainers": [member("setup")]}}})
         );
         let all = BTreeMap::from([(slot(false, "app"), None), (slot(true, "setup"), None)]);
         assert_eq!(
-            two_of_ours().intent(&all),
+            two_of_ours().intent(&all, false),
             json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": head})
         );
+    }
+
+    #[test]
+    fn only_an_exact_intent_is_of_one_version() {
+        let mut workload = two_of_ours();
+        workload.object["metadata"]["resourceVersion"] = json!("7");
+        let change = BTreeMap::from([(slot(false, "app"), None)]);
+        let (loose, mut exact) = (
+            workload.intent(&change, false),
+            workload.intent(&change, true),
+        );
+        assert_eq!(loose["metadata"].get("resourceVersion"), None);
+        let metadata = exact["metadata"].as_object_mut().unwrap();
+        assert_eq!(metadata.remove("resourceVersion"), Some(json!("7")));
+        assert_eq!(exact, loose);
     }
 
     #[test]
@@ -651,7 +638,7 @@ mod tests {
             }),
         );
         let change = BTreeMap::from([(slot(false, "app"), Some(localhost("a.json")))]);
-        let intent = cron.intent(&change);
+        let intent = cron.intent(&change, false);
         assert_eq!(intent["apiVersion"], "batch/v1");
         assert_eq!(
             intent["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["name"],

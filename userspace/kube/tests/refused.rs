@@ -4,7 +4,7 @@
 
 use seccast_kube::{
     manifest::{ManifestError, Outcome, Selection, Wanted, change},
-    pod::PathError,
+    pod::{PathError, Warning, warnings},
 };
 
 fn attach(text: &str, names: &[&str]) -> Result<(String, Vec<Outcome>), ManifestError> {
@@ -293,6 +293,24 @@ fn only_profiles_of_files_are_taken_out() {
         )
     );
     assert_eq!(detach(&without, None), (without, vec![Outcome::Already]));
+    // They take out what a base or a chart has, and are no profile of a file.
+    for nothing in ["null", "", "~"] {
+        let null = with(nothing);
+        assert_eq!(detach(&null, None), (null, vec![Outcome::Already]));
+    }
+    let directive = with("{$patch: delete}");
+    let other = Outcome::Other("a seccompProfile without a type".to_owned());
+    assert_eq!(detach(&directive, None), (directive, vec![other]));
+    // What is emptied is this container's, whatever else is called so.
+    let flow = pod(
+        "spec:\n  containers:\n  - name: a\n    securityContext: {seccompProfile: {type: Localhost, localhostProfile: securityContext}}\n",
+    );
+    let empty = pod("spec:\n  containers:\n  - name: a\n    securityContext: {}\n");
+    let emptied = None;
+    assert_eq!(
+        detach(&flow, None),
+        (empty, vec![Outcome::Detached { emptied }])
+    );
 
     let (text, outcomes) = attach(&local, &[]).unwrap();
     assert_eq!(
@@ -407,6 +425,51 @@ fn paths_that_need_quotes_get_them() {
         let (text, _) = ask(&one, &[], None, &Wanted::Attached(path.to_owned())).unwrap();
         assert!(
             text.ends_with(&format!("localhostProfile: {written}\n")),
+            "{text}"
+        );
+    }
+}
+
+/// sigs.k8s.io/yaml reads `yes` as true, and so does this.
+#[test]
+fn what_kubernetes_takes_for_true_is_warned_of() {
+    let context = |text: &str| {
+        let text = pod(&format!(
+            "spec:\n  containers:\n  - name: a\n    securityContext: {text}\n"
+        ));
+        let wanted = Wanted::Attached("seccast/web.json".to_owned());
+        let change = change(text.as_bytes(), &Selection::default(), &wanted).unwrap();
+        let (spec, container) = change.places[0].pod.clone().unwrap();
+        warnings(&spec, &container, None)
+    };
+    for word in ["y", "yes", "Yes", "YES", "on", "On", "ON", "true"] {
+        let privileged = context(&format!("{{privileged: {word}}}"));
+        assert_eq!(privileged, [Warning::Privileged], "{word}");
+    }
+    for word in ["n", "no", "No", "NO", "off", "Off", "OFF", "false"] {
+        let safe = context(&format!("{{allowPrivilegeEscalation: {word}}}"));
+        assert_eq!(safe, [], "{word}");
+    }
+    // In quotes it is a text, which the API server refuses.
+    assert_ne!(context("{privileged: 'yes'}"), [Warning::Privileged]);
+}
+
+/// JSON's halves of characters may be written in any case.
+#[test]
+fn characters_in_two_halves_are_left_as_they_are() {
+    for halves in [
+        "\\ud83d\\ude00",
+        "\\uD83D\\uDE00",
+        "\\uD83d\\uDe00",
+        "\\uda00\\udc00",
+        "\\uDa00\\udC00",
+    ] {
+        let pod = format!(
+            r#"{{"apiVersion": "v1", "kind": "Pod", "metadata": {{"name": "p", "note": "{halves}"}}, "spec": {{"containers": [{{"name": "a"}}]}}}}"#
+        );
+        let (text, _) = attach(&pod, &[]).unwrap();
+        assert!(
+            text.contains(halves) && text.contains("Localhost"),
             "{text}"
         );
     }

@@ -214,6 +214,10 @@ impl<'a> Source<'a> {
                 None => return Ok(Vec::new()),
             }
         }
+        // In a patch or in values it says to take out what the base or the chart has.
+        if matches!(goal, Goal::NoProfile) && map.is_null() {
+            return Ok(Vec::new());
+        }
         if let (Goal::NoOption, Data::Seq { flow, items }) = (goal, &map.data) {
             let is_seccomp = |item: &Node| item.str().is_some_and(compose::is_seccomp);
             let Some(at) = items.iter().position(is_seccomp) else {
@@ -332,7 +336,6 @@ impl<'a> Source<'a> {
     /// How far a key is from the begin of its line, as spaces: a dash before it counts.
     fn indent(self, at: usize) -> String {
         let lead = self.text.get(self.line_start(at)..at).unwrap_or_default();
-        let lead = lead.strip_prefix('\u{feff}').unwrap_or(lead);
         " ".repeat(lead.chars().count())
     }
 

@@ -13,6 +13,7 @@ use crate::pod::{ChooseError, Container, LocalhostProfile, PathError, Windows};
 use edit::Source;
 use place::Found;
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// Larger than any manifest, also one with all CRDs of an operator.
 const MAX_BYTES: usize = 16 << 20;
@@ -421,28 +422,19 @@ fn read(text: &str, json: bool) -> Result<Vec<tree::Document>, ManifestError> {
 }
 
 /// JSON may have characters as two halves, which YAML does not know: here they are others, at the same places.
-fn masked(text: &str, json: bool) -> String {
-    if !json || !text.contains("\\u") {
-        return text.to_owned();
+fn masked(text: &str, json: bool) -> Cow<'_, str> {
+    if !json {
+        return Cow::Borrowed(text);
     }
-    let mut masked = text.to_owned();
-    for half in ["d8", "d9", "da", "db", "dc", "dd", "de", "df"] {
-        for half in [
-            half.to_owned(),
-            half.to_ascii_uppercase(),
-            capitalized(half),
-        ] {
-            masked = masked.replace(&format!("\\u{half}"), "\\u00");
+    let mut masked = Cow::Borrowed(text);
+    for (at, _) in text.match_indices("\\u") {
+        let half = at + 2..at + 4;
+        let hex = text.get(half.clone()).unwrap_or_default();
+        if let Ok(0xd8..=0xdf) = u8::from_str_radix(hex, 16) {
+            masked.to_mut().replace_range(half, "00");
         }
     }
     masked
-}
-
-fn capitalized(half: &str) -> String {
-    let mut chars = half.chars();
-    chars.next().map_or_else(String::new, |first| {
-        first.to_ascii_uppercase().to_string() + chars.as_str()
-    })
 }
 
 fn reach(
@@ -470,9 +462,17 @@ fn reach(
     if let Some(other) = &found.other {
         return Ok((text.to_owned(), Outcome::Other(other.clone())));
     }
+    let mut before = verify::read(&masked(text, json)).map_err(ManifestError::Unreadable)?;
+    let task = Task {
+        original: text,
+        before: &before,
+        json,
+        found,
+        keys: &keys,
+        goal,
+    };
     let mut line = 1;
-    let tried = attempt(text, json, found, &keys, goal, text, 0, &mut line)?;
-    let Some(changed) = tried else {
+    let Some(changed) = task.attempt(text, 0, &mut line)? else {
         return Err(ManifestError::NotClean { line });
     };
     let outcome = match wanted {
@@ -482,112 +482,113 @@ fn reach(
         },
         Wanted::Detached(_) => {
             // `security_opt`, or what the `seccompProfile` stood in.
-            let above = match keys[..] {
-                [.., above, _] | [above] => above,
-                [] => "",
+            let above = match &keys[..] {
+                [above @ .., _] if !above.is_empty() => above,
+                only => only,
             };
-            let count = |text: &str| text.matches(above).count();
+            let mut after =
+                verify::read(&masked(&changed, json)).map_err(ManifestError::Unreadable)?;
+            let [was, is] = [&mut before, &mut after]
+                .map(|documents| verify::has(documents, found.document, &found.base, above));
             Outcome::Detached {
-                emptied: (count(&changed) < count(text)).then(|| above.to_owned()),
+                emptied: above
+                    .last()
+                    .filter(|_| was && !is)
+                    .map(|key| (*key).to_owned()),
             }
         }
     };
     Ok((changed, outcome))
 }
 
-/// Steps until nothing is left to do, then the comparison; where several places would do, the first that stands it.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "a recursion, with what stays the same in it"
-)]
-fn attempt(
-    text: &str,
+/// One place that is to be changed.
+struct Task<'a> {
+    original: &'a str,
+    /// What libyaml reads in it.
+    before: &'a [serde_yaml_ng::Value],
     json: bool,
-    found: &Found,
-    keys: &[&str],
-    goal: Goal<'_>,
-    original: &str,
-    depth: usize,
-    line: &mut usize,
-) -> Result<Option<String>, ManifestError> {
-    let documents = read(text, json)?;
-    let document = documents.get(found.document);
-    if matches!(goal, Goal::NoProfile | Goal::NoOption)
-        && document.is_none_or(|it| it.root.is_null())
-    {
-        return Ok(same(original, text, json, found, keys, goal)?.then(|| text.to_owned()));
-    }
-    let Some(document) = document else {
-        return Err(ManifestError::Shape {
-            line: 1,
-            what: "the document".to_owned(),
-            is: "nothing",
-            wanted: "a map",
-        });
-    };
-    let source = Source {
-        text,
-        document,
-        json,
-    };
-    let base = place::walk(source, &found.base)?;
-    let edits = source.next(base, keys, goal)?;
-    if edits.is_empty() {
-        return Ok(same(original, text, json, found, keys, goal)?.then(|| text.to_owned()));
-    }
-    // Two keys of a profile, each once, and one attempt more.
-    if depth > 4 {
-        return Ok(None);
-    }
-    for edit in edits {
-        if depth == 0 {
-            *line = edit.line(text);
-        }
-        let changed = edit.apply(text);
-        if let Ok(Some(changed)) =
-            attempt(&changed, json, found, keys, goal, original, depth + 1, line)
-        {
-            return Ok(Some(changed));
-        }
-    }
-    Ok(None)
+    found: &'a Found,
+    keys: &'a [&'a str],
+    goal: Goal<'a>,
 }
 
-/// Whether `after` is `before` with the goal reached, and else the same, in the eyes of libyaml.
-fn same(
-    before: &str,
-    after: &str,
-    json: bool,
-    found: &Found,
-    keys: &[&str],
-    goal: Goal<'_>,
-) -> Result<bool, ManifestError> {
-    let mut wanted = verify::read(&masked(before, json)).map_err(ManifestError::Unreadable)?;
-    if before == after {
-        // Both parsers have read it, and the first found nothing to do.
-        return Ok(true);
-    }
-    let Ok(mut is) = verify::read(&masked(after, json)) else {
-        return Ok(false);
-    };
-    if json && serde_json::from_str::<serde::de::IgnoredAny>(after).is_err() {
-        return Ok(false);
-    }
-    for (documents, goal) in [(&mut wanted, Some(goal)), (&mut is, None)] {
-        // A file of which nothing is left.
-        if documents.is_empty() {
-            documents.push(serde_yaml_ng::Value::Null);
-        }
-        let document = documents.get_mut(found.document);
-        let Some(base) = document.and_then(|value| verify::at(value, &found.base)) else {
-            return Ok(false);
-        };
-        if let Some(goal) = goal
-            && verify::reach(base, keys, goal).is_none()
+impl Task<'_> {
+    /// Steps until nothing is left to do, then the comparison; where several places would do, the first that stands it.
+    fn attempt(
+        &self,
+        text: &str,
+        depth: usize,
+        line: &mut usize,
+    ) -> Result<Option<String>, ManifestError> {
+        let documents = read(text, self.json)?;
+        let document = documents.get(self.found.document);
+        if matches!(self.goal, Goal::NoProfile | Goal::NoOption)
+            && document.is_none_or(|it| it.root.is_null())
         {
-            return Ok(false);
+            return Ok(self.same(text).then(|| text.to_owned()));
         }
-        verify::settle(base, keys);
+        let Some(document) = document else {
+            return Err(ManifestError::Shape {
+                line: 1,
+                what: "the document".to_owned(),
+                is: "nothing",
+                wanted: "a map",
+            });
+        };
+        let source = Source {
+            text,
+            document,
+            json: self.json,
+        };
+        let base = place::walk(source, &self.found.base)?;
+        let edits = source.next(base, self.keys, self.goal)?;
+        if edits.is_empty() {
+            return Ok(self.same(text).then(|| text.to_owned()));
+        }
+        // Two keys of a profile, each once, and one attempt more.
+        if depth > 4 {
+            return Ok(None);
+        }
+        for edit in edits {
+            if depth == 0 {
+                *line = edit.line(text);
+            }
+            if let Ok(Some(changed)) = self.attempt(&edit.apply(text), depth + 1, line) {
+                return Ok(Some(changed));
+            }
+        }
+        Ok(None)
     }
-    Ok(wanted == is)
+
+    /// Whether `after` is the original with the goal reached, and else the same, in the eyes of libyaml.
+    fn same(&self, after: &str) -> bool {
+        if self.original == after {
+            // Both parsers have read it, and the first found nothing to do.
+            return true;
+        }
+        let Ok(mut is) = verify::read(&masked(after, self.json)) else {
+            return false;
+        };
+        if self.json && serde_json::from_str::<serde::de::IgnoredAny>(after).is_err() {
+            return false;
+        }
+        let mut wanted = self.before.to_vec();
+        for (documents, goal) in [(&mut wanted, Some(self.goal)), (&mut is, None)] {
+            // A file of which nothing is left.
+            if documents.is_empty() {
+                documents.push(serde_yaml_ng::Value::Null);
+            }
+            let document = documents.get_mut(self.found.document);
+            let Some(base) = document.and_then(|value| verify::at(value, &self.found.base)) else {
+                return false;
+            };
+            if let Some(goal) = goal
+                && verify::reach(base, self.keys, goal).is_none()
+            {
+                return false;
+            }
+            verify::settle(base, self.keys);
+        }
+        wanted == is
+    }
 }

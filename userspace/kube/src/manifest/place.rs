@@ -168,13 +168,7 @@ fn collect(document: usize, value: &Value, path: &mut Vec<Step>, pods: &mut Vec<
         }
         return;
     }
-    let way: &[&str] = match kind {
-        "Pod" => &["spec"],
-        "PodTemplate" => &["template", "spec"],
-        "CronJob" => &["spec", "jobTemplate", "spec", "template", "spec"],
-        // Whatever has a Pod template where the built-in workloads have it: a Rollout, a CloneSet, a Knative Service.
-        _ => &["spec", "template", "spec"],
-    };
+    let way = pod::way_to_spec(kind);
     let spec = way.iter().fold(value, |value, key| &value[*key]);
     if !spec["containers"].is_array() && !spec["initContainers"].is_array() {
         return;
@@ -318,15 +312,20 @@ fn of_pods(
 
 /// What there is and is replaced, and what there is and stays.
 fn judge(profile: &Value, wanted: &Wanted) -> (Option<String>, Option<String>) {
-    let Some(kind) = profile["type"].as_str() else {
-        return (None, None);
+    let Some(now) = pod::described(profile) else {
+        // `$patch: delete` in a patch of kustomize takes out what the base has.
+        let stays = profile.is_object() && matches!(wanted, Wanted::Detached(_));
+        return (
+            None,
+            stays.then(|| "a seccompProfile without a type".to_owned()),
+        );
     };
+    let is_file = profile["type"] == "Localhost";
     let path = profile["localhostProfile"].as_str();
-    let now = path.map_or_else(|| kind.to_owned(), |path| format!("{kind} {path}"));
     match wanted {
         Wanted::Attached(_) => (Some(now), None),
-        Wanted::Detached(None) if kind == "Localhost" => (None, None),
-        Wanted::Detached(Some(name)) if kind == "Localhost" && path == Some(name) => (None, None),
+        Wanted::Detached(None) if is_file => (None, None),
+        Wanted::Detached(Some(name)) if is_file && path == Some(name) => (None, None),
         Wanted::Detached(_) => (None, Some(now)),
     }
 }

@@ -297,6 +297,19 @@ pub(super) fn merged<'a>(map: &'a Node, anchors: &BTreeMap<usize, &'a Node>) -> 
     found
 }
 
+/// As Kubernetes' reader has it (sigs.k8s.io/yaml, which is go-yaml v2): YAML 1.1, where `yes` is true.
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
+            Some(true)
+        }
+        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
+            Some(false)
+        }
+        _ => None,
+    }
+}
+
 /// The value with aliases and merges unfolded; null where that grows too large.
 pub(super) fn value(root: &Node, anchors: &BTreeMap<usize, &Node>) -> Value {
     fn unfold(
@@ -333,8 +346,9 @@ pub(super) fn value(root: &Node, anchors: &BTreeMap<usize, &Node>) -> Value {
             }
             Data::Scalar { value, style } => match (style, &**value) {
                 _ if node.is_null() => Value::Null,
-                (Style::Plain, "true" | "True" | "TRUE") => Value::Bool(true),
-                (Style::Plain, "false" | "False" | "FALSE") => Value::Bool(false),
+                (Style::Plain, text) => {
+                    boolean(text).map_or_else(|| Value::String(value.clone()), Value::Bool)
+                }
                 _ => Value::String(value.clone()),
             },
         }

@@ -27,6 +27,15 @@ fn at_keys<'a>(value: &'a mut Value, keys: &[&str]) -> Option<&'a mut Value> {
     keys.try_fold(value, |value, key| value.as_mapping_mut()?.get_mut(*key))
 }
 
+/// Whether there is anything behind the keys.
+pub(super) fn has(documents: &mut [Value], document: usize, base: &[Step], keys: &[&str]) -> bool {
+    let value = documents.get_mut(document);
+    value
+        .and_then(|value| at(value, base))
+        .and_then(|value| at_keys(value, keys))
+        .is_some()
+}
+
 /// A map, also where there was nothing.
 fn map(value: &mut Value) -> Option<&mut Mapping> {
     if value.is_null() {

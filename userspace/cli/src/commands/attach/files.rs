@@ -1,21 +1,17 @@
 //! Manifests, compose files and Helm values.
 
-use super::{look_up, usage, warn};
+use super::{diff, look_up, usage, verb, warn};
 use crate::{
     args::attach::AttachArgs,
     exit::Exit,
     input,
-    output::{self, color::Tone, file::Destination, printable},
+    output::{self, file::Destination},
 };
 use anyhow::{Context as _, bail};
 use seccast_kube::manifest::{self, Change, Dialect, Outcome, Selection, Wanted};
 use seccast_kube::pod::LocalhostProfile;
 use seccast_model::Profile;
-use similar::{ChangeTag, TextDiff};
-use std::{
-    fmt::Write as _,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 /// A file before and after.
 struct Changed<'a> {
@@ -26,6 +22,18 @@ struct Changed<'a> {
 
 /// Attaches to each of `files`. All are looked at before the first is written.
 pub(super) fn run(args: &AttachArgs, files: &[String]) -> anyhow::Result<Exit> {
+    let of_cluster = [
+        ("--namespace", args.namespace.is_some()),
+        ("--context", args.context.is_some()),
+        ("--kubeconfig", args.kubeconfig.is_some()),
+        ("--force-conflicts", args.force_conflicts),
+    ];
+    if let Some((option, _)) = of_cluster.iter().find(|(_, given)| *given) {
+        return Err(usage(format!(
+            "{option} is for workloads of a cluster, and {} is a file",
+            files.first().map_or("-", String::as_str)
+        )));
+    }
     let only_one = !(args.in_place || args.check || args.dry_run);
     if only_one && files.len() > 1 {
         return Err(usage(format!(
@@ -82,8 +90,11 @@ pub(super) fn run(args: &AttachArgs, files: &[String]) -> anyhow::Result<Exit> {
         });
     }
     if args.dry_run {
-        let diff = changed.iter().map(diff).collect::<String>();
-        Destination::Stdout.show(&diff)?;
+        let of_one = |one: &Changed<'_>| {
+            let name = one.path.display().to_string();
+            diff([&name, &name], &one.before, &one.change.text)
+        };
+        Destination::Stdout.show(&changed.iter().map(of_one).collect::<String>())?;
         return Ok(Exit::Done);
     }
     // All places are looked at before the first is written to.
@@ -110,14 +121,6 @@ pub(super) fn run(args: &AttachArgs, files: &[String]) -> anyhow::Result<Exit> {
         destination.write(&one.change.text)?;
     }
     Ok(Exit::Done)
-}
-
-fn verb(args: &AttachArgs) -> &'static str {
-    if args.detach {
-        "detach from"
-    } else {
-        "attach to"
-    }
 }
 
 /// The profile's content, and what of the containers stands in its way.
@@ -224,35 +227,4 @@ fn note(args: &AttachArgs, line: &str) {
     if !args.quiet {
         output::note(line);
     }
-}
-
-/// A unified diff, with colours.
-fn diff(one: &Changed<'_>) -> String {
-    let mut text = String::new();
-    if one.before == one.change.text {
-        return text;
-    }
-    let name = one.path.display().to_string();
-    let diff = TextDiff::from_lines(&one.before, &one.change.text);
-    let _ = writeln!(text, "--- {}\n+++ {}", printable(&name), printable(&name));
-    for hunk in diff.unified_diff().context_radius(3).iter_hunks() {
-        let _ = writeln!(text, "{}", hunk.header());
-        for change in hunk.iter_changes() {
-            let (sign, tone) = match change.tag() {
-                ChangeTag::Delete => ("-", Tone::Bad),
-                ChangeTag::Insert => ("+", Tone::Good),
-                ChangeTag::Equal => (" ", Tone::Plain),
-            };
-            let line = change.value().trim_end_matches(['\n', '\r']);
-            let _ = writeln!(
-                text,
-                "{}",
-                tone.paint(&format!("{sign}{}", printable(line)))
-            );
-            if change.missing_newline() {
-                let _ = writeln!(text, "\\ No newline at end of file");
-            }
-        }
-    }
-    text
 }

@@ -2,23 +2,22 @@
 //!
 //! Everything is asked, and rehearsed by a dry run on the server, before anything is changed.
 
-use super::{look_up, usage, warn};
+use super::{diff, look_up, usage, verb, warn};
 use crate::{
     args::attach::AttachArgs,
     exit::Exit,
-    output::{self, color::Tone, file::Destination, printable},
+    output::{self, color::Tone, file::Destination},
 };
 use anyhow::{Context as _, anyhow, bail};
 use seccast_kube::{
-    cluster::{Access, Cluster},
+    cluster::{Access, Cluster, ClusterError},
     pod::{self, LocalhostProfile, PathError},
     rollout::{self, Ended, Meaning, News, Trouble},
     workload::{Effect, MANAGER, Reference, Slot, Workload},
 };
 use seccast_model::Profile;
 use serde_json::{Value, json};
-use similar::{ChangeTag, TextDiff};
-use std::{collections::BTreeMap, fmt::Write as _, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 /// Attaches to each of `names`, all `KIND/NAME`.
 pub(super) fn run(args: &AttachArgs, names: &[String]) -> anyhow::Result<Exit> {
@@ -26,6 +25,9 @@ pub(super) fn run(args: &AttachArgs, names: &[String]) -> anyhow::Result<Exit> {
     let references = references.map_err(|error| usage(error.to_string()))?;
     if args.in_place {
         return Err(usage("--in-place is for files".to_owned()));
+    }
+    if args.values_path.is_some() {
+        return Err(usage("--values-path is for files".to_owned()));
     }
     let of_any = |typed: &&String| references.iter().any(|it| named_in(typed, it).is_some());
     if let Some(typed) = args.container.iter().find(|typed| !of_any(typed)) {
@@ -55,7 +57,7 @@ pub(super) fn run(args: &AttachArgs, names: &[String]) -> anyhow::Result<Exit> {
             profile.as_ref(),
             content.as_ref(),
         );
-        plan.with_context(|| format!("cannot attach to {reference}"))
+        plan.with_context(|| format!("cannot {} {reference}", verb(args)))
     });
     let plans = plans.collect::<anyhow::Result<Vec<_>>>()?;
     if args.check {
@@ -120,29 +122,38 @@ fn plan(
     let after = if as_wanted || args.check {
         None
     } else {
-        let intent = workload.intent(&change);
-        Some(workload.apply(cluster, &intent, args.force_conflicts, true)?)
+        let intent = workload.intent(&change, false);
+        let after = workload.apply(cluster, &intent, args.force_conflicts, true)?;
+        accepted(&workload, &after, &change)?;
+        Some(after)
     };
-    if let Some(after) = &after {
-        if [false, true]
-            .iter()
-            .any(|init| after.names(*init) != workload.names(*init))
-        {
-            bail!(
-                "the API server would change the order of the containers, and init containers run in it; attach to the manifest instead"
-            );
-        }
-        for (slot, profile) in &change {
-            if after.profile(slot) != profile.as_ref() {
-                bail!(kept_by_others(after, slot));
-            }
-        }
-    }
     Ok(Plan {
         workload,
         change,
         after,
     })
+}
+
+/// Whether what the server made of it is what was wanted, and nothing else.
+fn accepted(
+    before: &Workload,
+    after: &Workload,
+    change: &BTreeMap<Slot, Option<Value>>,
+) -> anyhow::Result<()> {
+    if [false, true]
+        .iter()
+        .any(|init| after.names(*init) != before.names(*init))
+    {
+        bail!(
+            "the API server changes the order of the containers, and init containers run in it; attach to the manifest instead"
+        );
+    }
+    for (slot, profile) in change {
+        if after.profile(slot) != profile.as_ref() {
+            bail!(kept_by_others(after, slot));
+        }
+    }
+    Ok(())
 }
 
 /// The container that is meant by `app`, `web/app` or `Deployment/web/app`, where it is of this workload.
@@ -195,13 +206,8 @@ fn kept_by_others(after: &Workload, slot: &Slot) -> String {
     )
 }
 
-/// `Localhost seccast/web.json`, `RuntimeDefault`.
 fn described(profile: &Value) -> String {
-    let kind = profile["type"].as_str().unwrap_or("of no type");
-    match profile["localhostProfile"].as_str() {
-        Some(path) => format!("{kind} {path}"),
-        None => kind.to_owned(),
-    }
+    pod::described(profile).unwrap_or_else(|| "of no type".to_owned())
 }
 
 fn described_or_none(profile: Option<&Value>) -> String {
@@ -242,30 +248,60 @@ fn differences(plans: &[Plan]) -> anyhow::Result<String> {
             output::note(&format!("{}: as wanted already", workload.reference));
             continue;
         };
-        let yaml = |workload: &Workload| {
-            serde_saphyr::to_string(workload.template()).map(|yaml| printable(&yaml))
-        };
-        let (before, after) = (yaml(workload)?, yaml(after)?);
-        let diff = TextDiff::from_lines(&before, &after);
-        let _ = writeln!(
-            text,
-            "--- {0}: its Pod template\n+++ {0}: its Pod template then",
-            workload.reference
-        );
-        for hunk in diff.unified_diff().context_radius(3).iter_hunks() {
-            let _ = writeln!(text, "{}", hunk.header());
-            for change in hunk.iter_changes() {
-                let (sign, tone) = match change.tag() {
-                    ChangeTag::Delete => ('-', Tone::Bad),
-                    ChangeTag::Insert => ('+', Tone::Good),
-                    ChangeTag::Equal => (' ', Tone::Plain),
-                };
-                let line = format!("{sign}{}", change.value().trim_end_matches('\n'));
-                let _ = writeln!(text, "{}", tone.paint(&line));
-            }
-        }
+        let yaml = |workload: &Workload| serde_saphyr::to_string(workload.template());
+        let name = format!("{}: its Pod template", workload.reference);
+        let then = format!("{name} then");
+        text.push_str(&diff([&name, &then], &yaml(workload)?, &yaml(after)?));
     }
     Ok(text)
+}
+
+/// Tries, since controllers write to workloads as well.
+const TRIES: usize = 5;
+
+/// Applies it to what the workload is by now. Since it was rehearsed, another container of it may have got a profile, which an intent of
+/// then would take out.
+fn apply(cluster: &Cluster, args: &AttachArgs, plan: &Plan) -> anyhow::Result<()> {
+    let Plan {
+        workload, change, ..
+    } = plan;
+    let mut tries = 0;
+    let (now, after) = loop {
+        let now = Workload::get(cluster, &workload.reference)?;
+        unchanged(workload, &now, change)?;
+        tries += 1;
+        let intent = now.intent(change, true);
+        match now.apply(cluster, &intent, args.force_conflicts, false) {
+            Ok(after) => break (now, after),
+            Err(ClusterError::Changed { .. }) if tries < TRIES => {}
+            Err(error) => return Err(error.into()),
+        }
+    };
+    accepted(&now, &after, change).map_err(|error| {
+        let undo = undo(args, plan);
+        anyhow!("it was changed, and not as it was rehearsed: {error:#}; to go back: {undo}")
+    })
+}
+
+/// The same object, with what it had in the containers that are meant.
+fn unchanged(
+    before: &Workload,
+    now: &Workload,
+    change: &BTreeMap<Slot, Option<Value>>,
+) -> anyhow::Result<()> {
+    if now.object["metadata"]["uid"] != before.object["metadata"]["uid"] {
+        bail!("it was deleted and made again meanwhile; run it again");
+    }
+    for slot in change.keys() {
+        let there = now.names(slot.init).contains(&slot.name);
+        if !there || now.profile(slot) != before.profile(slot) {
+            bail!(
+                "container {} was changed meanwhile; run it again",
+                slot.name
+            );
+        }
+    }
+    Ok(())
 }
 
 fn carry_out(cluster: &Cluster, args: &AttachArgs, plan: &Plan) -> anyhow::Result<()> {
@@ -281,9 +317,7 @@ fn carry_out(cluster: &Cluster, args: &AttachArgs, plan: &Plan) -> anyhow::Resul
         }
     };
     if after.is_some() {
-        let intent = workload.intent(change);
-        let applied = workload.apply(cluster, &intent, args.force_conflicts, false);
-        applied.with_context(|| format!("cannot attach to {reference}"))?;
+        apply(cluster, args, plan).with_context(|| format!("cannot {} {reference}", verb(args)))?;
         for (slot, profile) in change {
             let (was, is) = (workload.profile(slot), profile.as_ref());
             say(&format!(
@@ -332,16 +366,24 @@ fn carry_out(cluster: &Cluster, args: &AttachArgs, plan: &Plan) -> anyhow::Resul
                 );
             }
         }
-        Ended::Not { what, troubles } => {
+        Ended::Not {
+            what,
+            given_up,
+            troubles,
+        } => {
             let each: Vec<_> = troubles.iter().map(in_words).collect();
             let each = if each.is_empty() {
                 String::new()
             } else {
                 format!(": {}", each.join("; "))
             };
-            let limit = humantime::format_duration(args.timeout);
+            let limit = if given_up {
+                String::new()
+            } else {
+                format!(" within {}", humantime::format_duration(args.timeout))
+            };
             return Err(anyhow!(
-                "{reference}: not rolled out within {limit}: {what}{each}; Pods that were ready before keep running; to go back: {}",
+                "{reference}: not rolled out{limit}: {what}{each}; Pods that were ready before keep running; to go back: {}",
                 undo(args, plan)
             ));
         }
@@ -423,22 +465,30 @@ fn undo(args: &AttachArgs, plan: &Plan) -> String {
         .keys()
         .map(|slot| format!(" -c {}", slot.name))
         .collect();
-    let namespace = args
-        .namespace
+    let kubeconfig = args.kubeconfig.as_ref().map(|it| it.display().to_string());
+    let access = [
+        ("-n", &args.namespace),
+        ("--context", &args.context),
+        ("--kubeconfig", &kubeconfig),
+    ];
+    let access: String = access
         .iter()
-        .map(|namespace| format!(" -n {namespace}"));
-    let namespace: String = namespace.collect();
+        .filter_map(|(option, value)| Some(format!(" {option} {}", word(value.as_ref()?))))
+        .collect();
     let first = had.first().and_then(|(_, profile)| *profile);
     let path = first.and_then(|profile| profile["localhostProfile"].as_str());
     let alike = had.iter().all(|(_, profile)| *profile == first);
     let command = match path {
         None if alike && first.is_none() => {
-            format!("`seccast attach {reference}{namespace}{names} --detach`")
+            format!("`seccast attach {reference}{access}{names} --detach`")
         }
         Some(path) if alike => {
-            format!("`seccast attach {reference}{namespace}{names} --profile {path}`")
+            format!(
+                "`seccast attach {reference}{access}{names} --profile {}`",
+                word(path)
+            )
         }
-        _ => format!("`kubectl rollout undo {reference}{namespace}`"),
+        _ => format!("`kubectl rollout undo {reference}{access}`"),
     };
     // kubernetes issue 67250: a Pod that never gets ready blocks even the way back.
     if workload.reference.kind.name == "StatefulSet" {
@@ -447,6 +497,15 @@ fn undo(args: &AttachArgs, plan: &Plan) -> String {
         );
     }
     command
+}
+
+/// As a shell takes it for one word.
+fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._/@:=+,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
@@ -508,7 +567,17 @@ mod tests {
             ],
             "`seccast attach deployment/web -n shop -c app -c log --profile old.json`",
         );
+        check(
+            &format!("seccast attach deploy/web --context prod --kubeconfig it's.yaml {new}"),
+            &[("app", localhost("a b.json"))],
+            r"`seccast attach deployment/web --context prod --kubeconfig 'it'\''s.yaml' -c app --profile 'a b.json'`",
+        );
         let default = Some(json!({"type": "RuntimeDefault"}));
+        check(
+            &format!("seccast attach ds/agent -n shop --context user@prod {new}"),
+            &[("app", default.clone())],
+            "`kubectl rollout undo daemonset/agent -n shop --context user@prod`",
+        );
         check(
             &format!("seccast attach ds/agent {new}"),
             &[("app", default)],
@@ -518,6 +587,62 @@ mod tests {
             &format!("seccast attach sts/db {new}"),
             &[("app", localhost("a.json")), ("log", None)],
             "`kubectl rollout undo statefulset/db`, then delete the Pod that waits: a StatefulSet does not replace a broken one by itself",
+        );
+    }
+
+    #[test]
+    fn what_changed_since_the_rehearsal_is_not_overwritten() {
+        let slot = Slot {
+            init: false,
+            name: "app".to_owned(),
+        };
+        let workload = |uid: &str, containers: Value| Workload {
+            reference: "deploy/web".parse().unwrap(),
+            object: json!({"metadata": {"uid": uid}, "spec": {"template": {"spec": {"containers": containers}}}}),
+        };
+        let app = |path: &str| json!({"name": "app", "securityContext": {"seccompProfile": {"type": "Localhost", "localhostProfile": path}}});
+        let before = workload("u-1", json!([app("a.json"), {"name": "log"}]));
+        let change = BTreeMap::from([(slot, None)]);
+        let says = |now: Workload| unchanged(&before, &now, &change).map_err(|it| it.to_string());
+        let mut log = app("log.json");
+        log["name"] = json!("log");
+        assert_eq!(says(workload("u-1", json!([app("a.json"), log]))), Ok(()));
+        let changed = Err("container app was changed meanwhile; run it again".to_owned());
+        assert_eq!(says(workload("u-1", json!([app("b.json")]))), changed);
+        assert_eq!(says(workload("u-1", json!([{"name": "log"}]))), changed);
+        assert_eq!(
+            says(workload("u-2", json!([app("a.json")]))),
+            Err("it was deleted and made again meanwhile; run it again".to_owned())
+        );
+    }
+
+    #[test]
+    fn what_the_server_made_of_it_is_compared() {
+        let workload = |object: Value| Workload {
+            reference: "deploy/web".parse().unwrap(),
+            object: json!({"spec": {"template": {"spec": object}}}),
+        };
+        let profile = json!({"type": "Localhost", "localhostProfile": "a.json"});
+        let slot = Slot {
+            init: true,
+            name: "b".to_owned(),
+        };
+        let change = BTreeMap::from([(slot, Some(profile.clone()))]);
+        let with = json!({"name": "b", "securityContext": {"seccompProfile": profile}});
+        let before = workload(json!({"initContainers": [{"name": "a"}, {"name": "b"}]}));
+        let says = |after: Value| {
+            accepted(&before, &workload(after), &change).map_err(|error| error.to_string())
+        };
+        assert_eq!(
+            says(json!({"initContainers": [{"name": "a"}, with]})),
+            Ok(())
+        );
+        let swapped = says(json!({"initContainers": [with, {"name": "a"}]})).unwrap_err();
+        assert!(swapped.contains("changes the order"), "{swapped}");
+        let kept = says(before.pod_spec().clone()).unwrap_err();
+        assert!(
+            kept.contains("container b has its profile (none)"),
+            "{kept}"
         );
     }
 }

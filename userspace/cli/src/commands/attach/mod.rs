@@ -6,17 +6,34 @@ mod live;
 use crate::{
     args::attach::AttachArgs,
     exit::{Exit, Failed},
-    input, output,
+    input,
+    output::{self, color::Tone, printable},
 };
 use anyhow::{Context as _, anyhow};
-use seccast_kube::pod::{self, Container, LocalhostProfile};
+use seccast_kube::{
+    pod::{self, Container, LocalhostProfile},
+    workload::Reference,
+};
 use seccast_model::{Profile, profile::ParseError};
 use serde_json::Value;
-use std::path::Path;
+use similar::{ChangeTag, TextDiff};
+use std::{fmt::Write as _, path::Path};
 
 /// Does it.
 pub fn run(args: &AttachArgs) -> anyhow::Result<Exit> {
-    let is_file = |name: &String| name == "-" || Path::new(name).exists() || !is_workload(name);
+    // A folder deploy/web is nothing that could be meant.
+    let there = |name: &str| std::fs::metadata(name).is_ok_and(|it| !it.is_dir());
+    let is_file = |name: &String| name == "-" || there(name) || !is_workload(name);
+    let both =
+        |name: &&String| there(name) && is_workload(name) && name.parse::<Reference>().is_ok();
+    if !args.file
+        && !args.live
+        && let Some(name) = args.targets.iter().find(both)
+    {
+        return Err(usage(format!(
+            "{name} is a file, and the name of a workload of the cluster: --file or --live says which is meant"
+        )));
+    }
     let (files, names): (Vec<_>, Vec<_>) = if args.file {
         (args.targets.clone(), Vec::new())
     } else if args.live {
@@ -47,6 +64,42 @@ fn is_workload(name: &str) -> bool {
     };
     let extension = Path::new(name).extension().and_then(|it| it.to_str());
     plain(kind) && plain(name) && !matches!(extension, Some("yaml" | "yml" | "json"))
+}
+
+/// For messages.
+fn verb(args: &AttachArgs) -> &'static str {
+    if args.detach {
+        "detach from"
+    } else {
+        "attach to"
+    }
+}
+
+/// A unified diff, with colours; nothing where both are the same.
+fn diff(names: [&str; 2], before: &str, after: &str) -> String {
+    let mut text = String::new();
+    if before == after {
+        return text;
+    }
+    let [from, to] = names.map(printable);
+    let diff = TextDiff::from_lines(before, after);
+    let _ = writeln!(text, "--- {from}\n+++ {to}");
+    for hunk in diff.unified_diff().context_radius(3).iter_hunks() {
+        let _ = writeln!(text, "{}", hunk.header());
+        for change in hunk.iter_changes() {
+            let (sign, tone) = match change.tag() {
+                ChangeTag::Delete => ("-", Tone::Bad),
+                ChangeTag::Insert => ("+", Tone::Good),
+                ChangeTag::Equal => (" ", Tone::Plain),
+            };
+            let line = printable(change.value().trim_end_matches(['\n', '\r']));
+            let _ = writeln!(text, "{}", tone.paint(&format!("{sign}{line}")));
+            if change.missing_newline() {
+                let _ = writeln!(text, "\\ No newline at end of file");
+            }
+        }
+    }
+    text
 }
 
 /// An error of what was typed.
