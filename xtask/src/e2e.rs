@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use seccast_rig::cluster::Cluster;
 
 use crate::cluster::{self, Prepared, Up};
@@ -14,6 +14,9 @@ use crate::{dist, image, places, test};
 
 /// What holds the tests.
 pub(crate) const PACKAGE: &str = "seccast-e2e";
+
+/// What the tests want.
+const NODES: u8 = 2;
 
 /// How long one test may take, waiting for those of others included.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -25,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub(crate) struct Args {
     /// Only tests that have one of these words in their name.
     words: Vec<String>,
-    /// Leave the cluster up; one of this checkout that is up already is used.
+    /// Leave the cluster up; one of this checkout, of two nodes, that is up already is used.
     #[arg(long)]
     keep: bool,
     /// What root is started with: the binary, the test programs.
@@ -49,8 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if process::is_root() {
         return run_in_cluster(args, &binary, &tests, &prepared);
     }
-    let xtask = std::env::current_exe().context("failed to find this program's own file")?;
-    let mut again = Run::new(xtask).arg("e2e").args(&args.words);
+    let mut again = Run::own(["e2e"])?.args(&args.words);
     again = again.arg("--binary").arg(binary);
     for program in tests {
         again = again.arg("--tests").arg(program);
@@ -60,8 +62,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     prepared
         .words(again)
-        .env("SECCAST_CACHE", places::cache()?)
-        .env("CARGO_MANIFEST_DIR", places::root().join("xtask"))
         .limit(Duration::from_secs(3600))
         .rooted()
         .run()
@@ -85,15 +85,22 @@ fn run_in_cluster(
     prepared: &Prepared,
 ) -> Result<()> {
     let all = list(tests, &args.words)?;
-    let ours = |cluster: Cluster| cluster.checkout == places::root();
-    if args.keep && Cluster::running().is_ok_and(ours) {
-        cluster::load_images(&[image::path()?])?;
-    } else {
-        cluster::start(&Up {
-            nodes: 2,
+    match Cluster::running() {
+        // Nobody but us would take it down: waiting for that were in vain.
+        Ok(cluster) if cluster.checkout == places::root() => {
+            ensure!(
+                args.keep && cluster.nodes.len() == usize::from(NODES),
+                "a cluster of this checkout is up, nodes: {}; --keep uses one of {NODES}, \
+                 `cargo xtask cluster down` makes way for another",
+                cluster.nodes.len()
+            );
+            cluster::load_images(&prepared.images)?;
+        }
+        _ => cluster::start(&Up {
+            nodes: NODES,
             wait: PATIENCE.as_secs(),
             prepared: prepared.clone(),
-        })?;
+        })?,
     }
     let cluster = Ends(!args.keep);
     let done = run_all(&all, binary);

@@ -5,12 +5,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use seccast_rig::cluster::SECCAST;
 use seccast_rig::oci::Image;
 
 use crate::{dist, places, setup};
-
-/// What manifests call it. The tag is not `latest`, so that a kubelet never asks a registry for it.
-pub(crate) const NAME: &str = "localhost/seccast:dev";
 
 pub(crate) fn run() -> Result<()> {
     setup::tools()?;
@@ -19,7 +17,7 @@ pub(crate) fn run() -> Result<()> {
         .with_context(|| format!("failed to look at {}", archive.display()))?
         .len();
     println!(
-        "{}: {NAME}, {:.1} MiB; load it with `ctr --namespace k8s.io images import FILE`",
+        "{}: {SECCAST}, {:.1} MiB; load it with `ctr --namespace k8s.io images import FILE`",
         archive.display(),
         bytes as f64 / f64::from(1 << 20)
     );
@@ -42,7 +40,7 @@ pub(crate) fn build(binary: &Path) -> Result<PathBuf> {
             .with_context(|| format!("failed to change the mode of {}", path.display()))?;
     }
     let archive = path()?;
-    Image::new(NAME, tree.path())
+    Image::new(SECCAST, tree.path())
         .entrypoint(&["/seccast"])
         .write(&archive)?;
     Ok(archive)

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, geteuid, kill_process_group};
 
+use crate::places;
+
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 static SUDO_KEPT: Once = Once::new();
 
@@ -51,7 +53,7 @@ pub(crate) fn want_root(reason: &str) -> Result<()> {
     if is_root() {
         return Ok(());
     }
-    if crate::places::command("sudo").is_none() {
+    if places::command("sudo").is_none() {
         bail!("{reason} needs root, and sudo is not installed; run the same command as root");
     }
     // Commands first: `sudo -v` asks for a password as soon as one of several entries wants one (verifypw in sudoers(5)),
@@ -98,6 +100,15 @@ impl Run {
             dir: None,
             limit: Duration::from_secs(60),
         }
+    }
+
+    /// This program with other words, for the same checkout and cache whoever runs it.
+    pub(crate) fn own<A: AsRef<OsStr>>(words: impl IntoIterator<Item = A>) -> Result<Self> {
+        let xtask = std::env::current_exe().context("failed to find this program's own file")?;
+        Ok(Self::new(xtask)
+            .args(words)
+            .env("SECCAST_CACHE", places::cache()?)
+            .env("CARGO_MANIFEST_DIR", places::root().join("xtask")))
     }
 
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -154,6 +165,11 @@ impl Run {
         }
     }
 
+    /// Becomes it, terminal included; returns only when it cannot be started.
+    pub(crate) fn exec(&self) -> Result<()> {
+        Err(self.build().exec()).with_context(|| format!("failed to start `{self}`"))
+    }
+
     /// Runs it with our own output streams.
     pub(crate) fn run(&self) -> Result<()> {
         let mut child = self.spawn(Stdio::inherit(), Stdio::inherit())?;
@@ -201,21 +217,23 @@ impl Run {
     }
 
     fn spawn(&self, out: Stdio, err: Stdio) -> Result<Child> {
-        let mut command = Command::new(&self.program);
-        command
-            .args(&self.args)
-            .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(err);
+        let mut command = self.build();
+        command.stdin(Stdio::null()).stdout(out).stderr(err);
         // A group of its own, so that a time limit or Ctrl-C reaches the children of the child too.
         command.process_group(0);
+        command
+            .spawn()
+            .with_context(|| format!("failed to start `{self}`"))
+    }
+
+    fn build(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.args);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         if let Some(dir) = &self.dir {
             command.current_dir(dir);
         }
         command
-            .spawn()
-            .with_context(|| format!("failed to start `{self}`"))
     }
 
     fn wait(&self, child: &mut Child) -> Result<ExitStatus> {

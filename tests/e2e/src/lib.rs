@@ -18,17 +18,21 @@
     reason = "helpers of tests are tests, and a test fails by panicking"
 )]
 
+use seccast_pages::repository;
 use seccast_rig::cgroup::Mounts;
 use seccast_rig::cluster::{Cluster, Node};
 use seccast_rig::oci::Image;
 use seccast_rig::process::{self, Output};
 use seccast_rig::{Serial, serial};
 use serde_json::{Value, json};
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
 use std::ops::Deref;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+pub use seccast_rig::cluster::{BUSYBOX, REDIS, SECCAST};
 
 /// Longest time that one command may take on a busy machine.
 pub const COMMAND: Duration = Duration::from_secs(60);
@@ -39,14 +43,11 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Where Kubernetes looks for profiles on a node.
 pub const SECCOMP: &str = "/var/lib/kubelet/seccomp";
 
-/// The image of busybox, with all applets in `/bin`.
-pub const BUSYBOX: &str = "localhost/busybox:1";
+/// The key of the taint that agents take off their nodes.
+pub const TAINT: &str = "seccast.dev/profiles";
 
-/// The image of redis, with its tools in `/usr/bin`.
-pub const REDIS: &str = "localhost/redis:1";
-
-/// The image of the seccast under test.
-pub const SECCAST: &str = "localhost/seccast:dev";
+/// That taint as a kubelet registers a new node with it.
+pub const MISSING: &str = "seccast.dev/profiles=missing:NoSchedule";
 
 /// The cluster that is up; no other test runs while it is held.
 #[derive(Debug)]
@@ -112,6 +113,18 @@ impl Fixture {
         self.command(node, seccast())
     }
 
+    /// Runs the seccast under test on the first node, whatever becomes of it, and prints what was said.
+    pub fn run(&self, words: &[&str]) -> Output {
+        // `attach` waits for a rollout.
+        let rollout = words.first() == Some(&"attach");
+        let limit = if rollout { PATIENCE + COMMAND } else { COMMAND };
+        let mut command = self.seccast(self.node(1));
+        let output = process::output(command.args(words), limit).unwrap();
+        let (stdout, stderr) = (&output.stdout, &output.stderr);
+        println!("$ seccast {}\n{stdout}{stderr}", words.join(" "));
+        output
+    }
+
     /// Runs kubectl and returns what it wrote to stdout.
     pub fn kubectl(&self, words: &[&str]) -> String {
         process::check(self.cluster.kubectl().args(words), COMMAND)
@@ -130,9 +143,7 @@ impl Fixture {
         let archive = dir.path().join("image.tar");
         image.write(&archive).unwrap();
         for node in &self.nodes {
-            let mut ctr = self.command(node, "ctr");
-            ctr.args(["--namespace=k8s.io", "images", "import", "--local"]);
-            process::check(ctr.arg(&archive), COMMAND).unwrap();
+            self.cluster.load(node, &archive).unwrap();
         }
     }
 
@@ -143,6 +154,58 @@ impl Fixture {
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(&file, profile.to_string()).unwrap();
         }
+    }
+
+    /// Writes a kubeconfig of whoever has this token.
+    pub fn kubeconfig_with(&self, token: &str, file: &Path) {
+        let view = ["config", "view", "--raw", "--minify", "--flatten"];
+        let config = self.kubectl(&[&view[..], &["-o", "json"]].concat());
+        let mut config: Value = serde_json::from_str(&config).unwrap();
+        config["users"][0]["user"] = json!({ "token": token.trim() });
+        fs::write(file, config.to_string()).unwrap();
+    }
+
+    /// Lets a service account `NAMESPACE:NAME` do this in the whole cluster, until what is returned is dropped.
+    #[must_use]
+    pub fn grant(&self, role: &str, verb: &str, resource: &str, account: &str) -> Right<'_> {
+        self.revoke(role);
+        let right = Right {
+            cluster: self,
+            role: role.to_owned(),
+        };
+        let [verb, resource] = [format!("--verb={verb}"), format!("--resource={resource}")];
+        self.kubectl(&["create", "clusterrole", role, &verb, &resource]);
+        let of = format!("--clusterrole={role}");
+        let account = format!("--serviceaccount={account}");
+        self.kubectl(&["create", "clusterrolebinding", role, &of, &account]);
+        right
+    }
+
+    /// Ends what [`Self::grant`] began, also in a run that was interrupted.
+    pub fn revoke(&self, role: &str) {
+        for kind in ["clusterrolebinding", "clusterrole"] {
+            self.try_kubectl(&["delete", kind, role, "--ignore-not-found"]);
+        }
+    }
+
+    /// Gives a node a taint, `KEY=VALUE:EFFECT`, until what is returned is dropped: no test may leave a closed node.
+    #[must_use]
+    pub fn taint(&self, node: &str, taint: &str) -> Tainted<'_> {
+        let (key, _) = taint.split_once('=').unwrap();
+        let tainted = Tainted {
+            cluster: self,
+            words: ["taint", "node", node, &format!("{key}-")].map(str::to_owned),
+        };
+        self.kubectl(&["taint", "node", node, taint, "--overwrite"]);
+        tainted
+    }
+
+    /// The agents of a kustomization, `deploy/kustomize` for example.
+    #[must_use]
+    pub fn agents(&self, kustomization: &Path) -> Agents<'_> {
+        let agents = Agents(self.namespace("seccast"));
+        agents.change(kustomization);
+        agents
     }
 
     /// A namespace for one test; one that an interrupted run has left is removed first.
@@ -168,6 +231,139 @@ impl Deref for Fixture {
 
     fn deref(&self) -> &Cluster {
         &self.cluster
+    }
+}
+
+/// A right that lasts as long as this.
+#[derive(Debug)]
+pub struct Right<'a> {
+    cluster: &'a Fixture,
+    role: String,
+}
+
+impl Drop for Right<'_> {
+    fn drop(&mut self) {
+        self.cluster.revoke(&self.role);
+    }
+}
+
+/// A taint that lasts as long as this, unless it is taken off before.
+#[derive(Debug)]
+pub struct Tainted<'a> {
+    cluster: &'a Fixture,
+    words: [String; 4],
+}
+
+impl Drop for Tainted<'_> {
+    fn drop(&mut self) {
+        // One that is gone already is an error of kubectl's.
+        let mut kubectl = self.cluster.cluster.kubectl();
+        let _ = process::output(kubectl.args(&self.words), COMMAND);
+    }
+}
+
+/// The agents of a DaemonSet as in `deploy/kustomize`; gone with their namespace.
+#[derive(Debug)]
+pub struct Agents<'a>(Namespace<'a>);
+
+impl<'a> Deref for Agents<'a> {
+    type Target = Namespace<'a>;
+
+    fn deref(&self) -> &Namespace<'a> {
+        &self.0
+    }
+}
+
+impl Agents<'_> {
+    /// What all of them have.
+    pub const LABEL: &'static str = "app.kubernetes.io/name=seccast";
+
+    /// The folder that users have.
+    #[must_use]
+    pub fn kustomization() -> PathBuf {
+        repository().join("deploy/kustomize")
+    }
+
+    /// Makes them what another kustomization says.
+    pub fn change(&self, kustomization: &Path) {
+        let folder = kustomization.to_str().unwrap();
+        self.cluster.kubectl(&["apply", "-k", folder]);
+        self.rolled_out("daemonset/seccast");
+    }
+
+    /// The Pod on a node, once it is ready.
+    pub fn on(&self, node: &str) -> String {
+        self.until(&format!("an agent on {node}"), || {
+            let ready = |pod: &Value| {
+                pod["spec"]["nodeName"] == node
+                    && pod["status"]["containerStatuses"][0]["ready"] == true
+            };
+            self.live(Self::LABEL)
+                .iter()
+                .find(|pod| ready(pod))
+                .map(name)
+        })
+    }
+}
+
+fn name(object: &Value) -> String {
+    object["metadata"]["name"].as_str().unwrap().to_owned()
+}
+
+/// A recording under way; ended on drop.
+#[derive(Debug)]
+pub struct Recording {
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Recording {
+    /// Starts it and waits until it is armed.
+    pub fn arm(command: &mut Command) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| File::create(folder.path().join(name)).unwrap();
+        command.stdin(Stdio::null());
+        let child = command
+            .stdout(file("out"))
+            .stderr(file("err"))
+            .spawn()
+            .unwrap();
+        let recording = Self { child, folder };
+        process::poll("armed", PATIENCE, || {
+            Ok(recording.read("err").contains("armed after"))
+        })
+        .unwrap_or_else(|error| panic!("{error:#}: {}", recording.read("err")));
+        recording
+    }
+
+    fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.folder.path().join(file)).unwrap()
+    }
+
+    /// Waits until it has ended by itself, and prints what it said.
+    pub fn end(mut self) -> Output {
+        let status = process::wait(&mut self.child, PATIENCE).unwrap();
+        let stderr = self.read("err");
+        println!("{stderr}");
+        Output {
+            status: status.unwrap_or_else(|| panic!("it goes on: {stderr}")),
+            stdout: self.read("out"),
+            stderr,
+        }
+    }
+
+    /// The same with 0; what it wrote to stdout.
+    pub fn done(self) -> String {
+        let output = self.end();
+        expect(&output, 0, &[]);
+        output.stdout
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -309,6 +505,19 @@ impl Namespace<'_> {
         names.lines().map(name).collect()
     }
 
+    /// The names of those of them that are not on their way out.
+    pub fn live_pods(&self, label: &str) -> BTreeSet<String> {
+        self.live(label).iter().map(name).collect()
+    }
+
+    fn live(&self, label: &str) -> Vec<Value> {
+        let pods = self.kubectl(&["get", "pods", "-l", label, "-o", "json"]);
+        let mut pods: Value = serde_json::from_str(&pods).unwrap();
+        let mut pods = std::mem::take(pods["items"].as_array_mut().unwrap());
+        pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        pods
+    }
+
     /// The node on which a Pod is.
     #[must_use]
     pub fn node_of(&self, pod: &str) -> &Node {
@@ -378,6 +587,15 @@ impl Drop for Namespace<'_> {
         kubectl.args(["delete", "namespace", &self.name, "--wait=false"]);
         // One that stays disturbs nobody.
         let _ = process::output(&mut kubectl, COMMAND);
+    }
+}
+
+/// It has to have ended with this code, and to have said all of this.
+pub fn expect(output: &Output, code: i32, says: &[&str]) {
+    let (status, stderr) = (output.status, &output.stderr);
+    assert_eq!(status.code(), Some(code), "{stderr}");
+    for words in says {
+        assert!(stderr.contains(words), "nothing of {words:?}:\n{stderr}");
     }
 }
 

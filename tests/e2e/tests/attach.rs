@@ -5,8 +5,8 @@
     reason = "helpers of tests are tests, and a test fails by panicking"
 )]
 
-use seccast_e2e::{BUSYBOX, Fixture, Namespace, SECCOMP, all_but, cluster};
-use seccast_rig::process::{self, Output};
+use seccast_e2e::{BUSYBOX, Fixture, Namespace, SECCOMP, all_but, cluster, expect};
+use seccast_rig::process::Output;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,27 +17,7 @@ const ERRNO: u32 = 95;
 
 /// `seccast attach ARGS` on the first node, in the namespace.
 fn attach(cluster: &Fixture, space: &Namespace<'_>, args: &[&str]) -> Output {
-    let mut command = cluster.seccast(cluster.node(1));
-    command
-        .args(["attach", "--namespace", space.name()])
-        .args(args);
-    let output = process::output(&mut command, Duration::from_secs(180)).unwrap();
-    println!(
-        "$ seccast attach {}\n{}{}",
-        args.join(" "),
-        output.stdout,
-        output.stderr
-    );
-    output
-}
-
-/// Ends with this code, and says all of this.
-fn expect(output: &Output, code: i32, says: &[&str]) {
-    let (status, stderr) = (output.status, &output.stderr);
-    assert_eq!(status.code(), Some(code), "{stderr}");
-    for words in says {
-        assert!(stderr.contains(words), "nothing of {words:?}:\n{stderr}");
-    }
+    cluster.run(&[&["attach", "--namespace", space.name()], args].concat())
 }
 
 /// Three Pods of busybox on both nodes, which end at once.
@@ -66,19 +46,6 @@ fn template(name: &str) -> Value {
     })
 }
 
-/// The names of the Pods that are not on their way out.
-fn pods(space: &Namespace<'_>, label: &str) -> BTreeSet<String> {
-    let list: Value =
-        serde_json::from_str(&space.kubectl(&["get", "pods", "-l", label, "-o", "json"])).unwrap();
-    let live = list["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
-    live.map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned())
-        .collect()
-}
-
 /// Once nothing but a change of ours would give it another resourceVersion.
 fn settled(space: &Namespace<'_>, object: &str) -> Value {
     let mut last = space.get(object);
@@ -92,7 +59,7 @@ fn settled(space: &Namespace<'_>, object: &str) -> Value {
 
 /// Whether each of three Pods, on both nodes, runs under the filter that denies mkdir, and under nothing else.
 fn enforced(space: &Namespace<'_>, label: &str, filtered: bool) {
-    let pods = pods(space, label);
+    let pods = space.live_pods(label);
     assert_eq!(pods.len(), 3, "{pods:?}");
     let nodes: BTreeSet<_> = pods
         .iter()
@@ -255,7 +222,7 @@ fn what_others_have_set_is_theirs_until_it_is_taken_over() {
             "1 Pod runs under it",
         ],
     );
-    let pod = pods(&space, "app=web").pop_first().unwrap();
+    let pod = space.live_pods("app=web").pop_first().unwrap();
     assert_eq!(space.status(&pod, "app", "Seccomp"), "2");
     expect(
         &attach(&cluster, &space, &["deploy/web", "--detach"]),
@@ -318,7 +285,7 @@ fn containers_attached_one_after_the_other_keep_what_they_have() {
             json!("e2e/app.json")
         ]
     );
-    let pod = pods(&space, "app=web").pop_first().unwrap();
+    let pod = space.live_pods("app=web").pop_first().unwrap();
     for container in ["proxy", "app"] {
         assert_eq!(space.status(&pod, container, "Seccomp"), "2", "{container}");
     }
@@ -363,7 +330,7 @@ fn a_profile_that_no_node_has_is_explained_and_old_pods_serve_on() {
         0,
         &[],
     );
-    let serving = pods(&space, "app=web");
+    let serving = space.live_pods("app=web");
 
     let missing = [
         "deploy/web",
@@ -387,7 +354,7 @@ fn a_profile_that_no_node_has_is_explained_and_old_pods_serve_on() {
             &format!("to go back: `{back}`"),
         ],
     );
-    let now = pods(&space, "app=web");
+    let now = space.live_pods("app=web");
     assert!(
         now.is_superset(&serving) && now.len() == 4,
         "{serving:?} {now:?}"
@@ -403,7 +370,7 @@ fn a_profile_that_no_node_has_is_explained_and_old_pods_serve_on() {
         0,
         &["3 Pods run under it"],
     );
-    assert_eq!(pods(&space, "app=web"), serving);
+    assert_eq!(space.live_pods("app=web"), serving);
 
     // The file comes while it waits.
     let late = cluster
@@ -483,16 +450,16 @@ fn every_kind_says_what_becomes_of_its_pods() {
         0,
         &["daemonset/agent: 2 Pods run under it"],
     );
-    for pod in pods(&space, "app in (db,agent)") {
+    for pod in space.live_pods("app in (db,agent)") {
         assert_eq!(space.status(&pod, "app", "Seccomp"), "2", "{pod}");
     }
-    let old = pods(&space, "app=set");
+    let old = space.live_pods("app=set");
     expect(
         &attach("rs/set"),
         0,
         &["replicaset/set: a ReplicaSet replaces no Pod: those that run stay as they are"],
     );
-    assert_eq!(pods(&space, "app=set"), old);
+    assert_eq!(space.live_pods("app=set"), old);
     expect(
         &attach("cj/tidy"),
         0,
@@ -500,7 +467,9 @@ fn every_kind_says_what_becomes_of_its_pods() {
     );
     space.kubectl(&["create", "job", "now", "--from=cronjob/tidy"]);
     let pod = space.until("the run's Pod", || {
-        pods(&space, "batch.kubernetes.io/job-name=now").pop_first()
+        space
+            .live_pods("batch.kubernetes.io/job-name=now")
+            .pop_first()
     });
     space.ready(&pod);
     assert_eq!(space.status(&pod, "app", "Seccomp"), "2");
@@ -554,7 +523,7 @@ fn a_privileged_container_is_warned_of_and_has_no_filter() {
             "hint: take `privileged: true` out",
         ],
     );
-    let pod = pods(&space, "app=web").pop_first().unwrap();
+    let pod = space.live_pods("app=web").pop_first().unwrap();
     assert_eq!(
         space.status(&pod, "app", "Seccomp"),
         "0",
@@ -624,25 +593,22 @@ fn who_may_not_and_what_is_wrong_changes_nothing() {
     // Who asks, and where.
     let admin = fs::read_to_string(cluster.kubeconfig()).unwrap();
     let admin: Value = serde_json::from_str(&admin).unwrap();
-    let kubeconfig = |name: &str, change: &dyn Fn(&mut Value)| {
-        let mut config = admin.clone();
-        change(&mut config);
-        fs::write(path(name), config.to_string()).unwrap();
+    let kubeconfig = |name: &str, token: &str| {
+        cluster.kubeconfig_with(token, path(name).as_ref());
         path(name)
     };
     let server = &admin["clusters"][0]["cluster"]["server"];
     let closed = server.as_str().unwrap().replace(":6443", ":6444");
-    let nobody = kubeconfig("nobody", &|config| {
-        config["users"][0]["user"] = json!({"token": "expired"})
-    });
+    let nobody = kubeconfig("nobody", "expired");
     expect(
         &attach(&["--audit", "--kubeconfig", &nobody]),
         3,
         &["does not know who asks (Unauthorized)", "log in again"],
     );
-    let refused = kubeconfig("refused", &|config| {
-        config["clusters"][0]["cluster"]["server"] = json!(closed)
-    });
+    let mut elsewhere = admin.clone();
+    elsewhere["clusters"][0]["cluster"]["server"] = json!(closed);
+    let refused = path("refused");
+    fs::write(&refused, elsewhere.to_string()).unwrap();
     expect(
         &attach(&["--audit", "--kubeconfig", &refused]),
         3,
@@ -674,9 +640,7 @@ fn who_may_not_and_what_is_wrong_changes_nothing() {
             ]);
         }
         let token = space.kubectl(&["create", "token", name]);
-        kubeconfig(name, &|config| {
-            config["users"][0]["user"] = json!({"token": token.trim()})
-        });
+        kubeconfig(name, &token);
     }
     for (name, verb) in [("looks", "patch"), ("blind", "get")] {
         let account = format!("system:serviceaccount:{}:{name}", space.name());
@@ -766,7 +730,7 @@ spec:
             );
         }
         space.rolled_out("deploy/web");
-        let pod = pods(&space, "app=web").pop_first().unwrap();
+        let pod = space.live_pods("app=web").pop_first().unwrap();
         assert_eq!(space.status(&pod, "app", "Seccomp"), "2");
         settled(&space, "deploy/web")["spec"].clone()
     });

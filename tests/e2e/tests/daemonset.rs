@@ -6,18 +6,15 @@
     reason = "helpers of tests are tests, and a test fails by panicking"
 )]
 
-use seccast_e2e::{BUSYBOX, Fixture, Namespace, PATIENCE, SECCOMP, cluster};
+use seccast_e2e::{
+    Agents, BUSYBOX, Fixture, MISSING, Recording, SECCAST, SECCOMP, TAINT, cluster, expect,
+};
+use seccast_pages::repository;
 use seccast_rig::process;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
-
-const TAINT: &str = "seccast.dev/profiles";
-const LABEL: &str = "app.kubernetes.io/name=seccast";
+use std::time::Duration;
 
 /// CAP_PERFMON is 38 and CAP_BPF 39 (linux/capability.h).
 const CAPABILITIES: &str = "000000c000000000";
@@ -26,41 +23,11 @@ const CAPABILITIES: &str = "000000c000000000";
 const PROFILE: &str = r#"{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86_64"],
 "syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ERRNO"}]}"#;
 
-fn repository() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(2).unwrap().to_owned()
-}
-
-/// The agent on both nodes, from this folder of kustomize; gone with the namespace.
-fn deployed<'a>(cluster: &'a Fixture, kustomization: &Path) -> Namespace<'a> {
-    let space = cluster.namespace("seccast");
-    cluster.kubectl(&["apply", "-k", kustomization.to_str().unwrap()]);
-    space.rolled_out("daemonset/seccast");
-    space
-}
-
-/// The agent's Pod on a node.
-fn agent(space: &Namespace<'_>, node: &str) -> String {
-    let on = |pod: &String| space.node_of(pod).name == node;
-    space.until(&format!("an agent on {node}"), || {
-        let pods = space.pods(LABEL).into_iter().filter(on);
-        let live = |pod: &String| {
-            space.get(&format!("pod/{pod}"))["metadata"]["deletionTimestamp"].is_null()
-        };
-        pods.filter(live).find(|pod| ready(space, pod))
-    })
-}
-
-fn ready(space: &Namespace<'_>, pod: &str) -> bool {
-    let pod = space.get(&format!("pod/{pod}"));
-    pod["status"]["containerStatuses"][0]["ready"] == true
-}
-
-fn seccast_in(space: &Namespace<'_>, pod: &str, words: &[&str]) -> process::Output {
+fn seccast_in(space: &Agents<'_>, pod: &str, words: &[&str]) -> process::Output {
     space.try_exec(pod, "agent", &[&["/seccast"], words].concat())
 }
 
-fn config_map(space: &Namespace<'_>, files: &[(&str, &str)]) {
+fn config_map(space: &Agents<'_>, files: &[(&str, &str)]) {
     let data: serde_json::Map<String, Value> = files
         .iter()
         .map(|(name, text)| ((*name).to_owned(), json!(text)))
@@ -74,15 +41,10 @@ fn tainted(cluster: &Fixture, node: &str) -> bool {
     cluster.kubectl(&words).contains(TAINT)
 }
 
-fn taint(cluster: &Fixture, node: &str) {
-    let taint = format!("{TAINT}=missing:NoSchedule");
-    cluster.kubectl(&["taint", "node", node, &taint, "--overwrite"]);
-}
-
 /// Everything that the agent does on a node, in front of `space`'s agents.
-fn works(cluster: &Fixture, space: &Namespace<'_>, node: usize, round: &str) {
+fn works(cluster: &Fixture, space: &Agents<'_>, node: usize, round: &str) {
     let node = cluster.node(node);
-    let pod = agent(space, &node.name);
+    let pod = space.on(&node.name);
     let disk = cluster.disk(node, SECCOMP).join("seccast");
     let name = format!("{round}.json");
     let file = disk.join(&name);
@@ -104,7 +66,7 @@ fn works(cluster: &Fixture, space: &Namespace<'_>, node: usize, round: &str) {
         "--root=/host/seccomp",
     ];
     let checked = seccast_in(space, &pod, &check);
-    assert_eq!(checked.status.code(), Some(0), "{}", checked.stderr);
+    expect(&checked, 0, &[]);
     // A Pod of its node is recorded by what kubectl executes.
     let other = cluster.namespace("e2e-recorded");
     let busy = json!([
@@ -128,7 +90,7 @@ fn works(cluster: &Fixture, space: &Namespace<'_>, node: usize, round: &str) {
         "-",
     ];
     let recorded = seccast_in(space, &pod, &record);
-    assert_eq!(recorded.status.code(), Some(0), "{}", recorded.stderr);
+    expect(&recorded, 0, &[]);
     let profile: Value = serde_json::from_str(&recorded.stdout).unwrap();
     let names = names(&profile);
     assert!(
@@ -152,7 +114,7 @@ fn names(profile: &Value) -> BTreeSet<String> {
 fn the_agent_has_two_capabilities_and_one_right_and_keeps_its_node() {
     let cluster = cluster();
     // Both ways to install it are the same.
-    let kustomization = repository().join("deploy/kustomize");
+    let kustomization = Agents::kustomization();
     let made = |words: &[&str]| -> Vec<Value> {
         let words = [words, &["--dry-run=client", "-o", "json"]].concat();
         let text = cluster.kubectl(&words);
@@ -169,17 +131,18 @@ fn the_agent_has_two_capabilities_and_one_right_and_keeps_its_node() {
     assert_eq!(all[0].len(), 7);
     assert_eq!(all[0], all[1]);
     // As a kubelet registers a new node.
-    for node in &cluster.nodes {
-        taint(&cluster, &node.name);
-    }
-    let space = deployed(&cluster, &kustomization);
+    let nodes = cluster.nodes.iter();
+    let _new: Vec<_> = nodes
+        .map(|node| cluster.taint(&node.name, MISSING))
+        .collect();
+    let space = cluster.agents(&kustomization);
     for node in &cluster.nodes {
         space.until("the taint to go", || {
             (!tainted(&cluster, &node.name)).then_some(())
         });
     }
     for node in &cluster.nodes {
-        let pod = agent(&space, &node.name);
+        let pod = space.on(&node.name);
         for (field, value) in [
             ("CapEff", CAPABILITIES),
             ("CapPrm", CAPABILITIES),
@@ -215,13 +178,8 @@ fn the_agent_has_two_capabilities_and_one_right_and_keeps_its_node() {
     works(&cluster, &space, 1, "first");
 
     // What an interrupted run has left.
-    let role = ["clusterrole", "e2e-get-nodes"];
-    let unbind = || {
-        for kind in ["clusterrolebinding", "clusterrole"] {
-            cluster.kubectl(&["delete", kind, role[1], "--ignore-not-found"]);
-        }
-    };
-    unbind();
+    let role = "e2e-get-nodes";
+    cluster.revoke(role);
     // One right, and that for its own node only.
     let account = "--as=system:serviceaccount:seccast:seccast";
     for (verb, what, may) in [
@@ -236,37 +194,10 @@ fn the_agent_has_two_capabilities_and_one_right_and_keeps_its_node() {
         assert_eq!(can.stdout.trim(), may, "{verb} {what}: {}", can.stderr);
     }
     let [own, other] = [1, 2].map(|node| cluster.node(node).name.clone());
-    let bound = format!("--bound-object-name={}", agent(&space, &own));
-    let token = space.kubectl(&[
-        "create",
-        "token",
-        "seccast",
-        "--bound-object-kind=Pod",
-        &bound,
-    ]);
-    let config = [
-        "config",
-        "view",
-        "--raw",
-        "--minify",
-        "--flatten",
-        "-o",
-        "json",
-    ];
-    let mut config: Value = serde_json::from_str(&cluster.kubectl(&config)).unwrap();
-    config["users"][0]["user"] = json!({"token": token.trim()});
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = folder.path().join("kubeconfig");
-    fs::write(&kubeconfig, config.to_string()).unwrap();
     // kubectl asks before it changes, which this account may not: for the length of this test it may.
-    cluster.kubectl(&["create", role[0], role[1], "--verb=get", "--resource=nodes"]);
-    let bind = [
-        "create",
-        "clusterrolebinding",
-        role[1],
-        "--clusterrole=e2e-get-nodes",
-    ];
-    cluster.kubectl(&[&bind[..], &["--serviceaccount=seccast:seccast"]].concat());
+    let _right = cluster.grant(role, "get", "nodes", "seccast:seccast");
     let as_agent = |words: &[&str]| {
         let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
         let output = cluster.try_kubectl(&[&[kubeconfig.as_str()], words].concat());
@@ -282,7 +213,7 @@ fn the_agent_has_two_capabilities_and_one_right_and_keeps_its_node() {
         r#"{"spec":{"template":{"spec":{"nodeSelector":{"kubernetes.io/hostname":"none"}}}}}"#,
     ]);
     space.until("the agents to end", || {
-        space.pods(LABEL).is_empty().then_some(())
+        space.pods(Agents::LABEL).is_empty().then_some(())
     });
     // A token dies with its Pod: one of a Pod that stays.
     let pause = json!({"serviceAccountName": "seccast", "nodeName": own, "containers": [{"name": "app", "image": BUSYBOX}]});
@@ -295,11 +226,15 @@ fn the_agent_has_two_capabilities_and_one_right_and_keeps_its_node() {
         "--bound-object-kind=Pod",
         "--bound-object-name=stays",
     ]);
-    config["users"][0]["user"] = json!({"token": token.trim()});
-    fs::write(&kubeconfig, config.to_string()).unwrap();
-    taint(&cluster, own_node);
-    taint(&cluster, other_node);
+    cluster.kubeconfig_with(&token, &kubeconfig);
+    let _closed = [own_node, other_node].map(|node| cluster.taint(node, MISSING));
     let refused = "ValidatingAdmissionPolicy 'seccast-own-node'";
+    let patch = ["patch", "node", own_node, "--type=merge", "-p"];
+    let owner = json!({"apiVersion": "v1", "kind": "Node", "name": other_node, "uid": "e2e"});
+    let owner = json!({"metadata": {"ownerReferences": [owner]}}).to_string();
+    let owner = [&patch[..], &[&owner]].concat();
+    let finalizer = r#"{"metadata":{"finalizers":["e2e.example.org/x"]}}"#;
+    let finalizer = [&patch[..], &[finalizer]].concat();
     for (words, says) in [
         (
             &["taint", "node", other_node, &remove][..],
@@ -318,6 +253,8 @@ fn the_agent_has_two_capabilities_and_one_right_and_keeps_its_node() {
             "may change nothing of its node but",
         ),
         (&["cordon", own_node], "may change nothing of its node but"),
+        (&finalizer, "may change nothing of its node but"),
+        (&owner, "may change nothing of its node but"),
     ] {
         // What kubectl ends with is not to be relied on: `cordon` ends with 0.
         let (_, stderr) = as_agent(words);
@@ -329,76 +266,20 @@ fn the_agent_has_two_capabilities_and_one_right_and_keeps_its_node() {
     assert!(tainted(&cluster, own_node) && tainted(&cluster, other_node));
     let (done, stderr) = as_agent(&["taint", "node", own_node, &remove]);
     assert!(done && !tainted(&cluster, own_node), "{stderr}");
-    cluster.kubectl(&["taint", "node", other_node, &remove]);
-    unbind();
-    space.kubectl(&["delete", "namespace", "seccast", "--wait=false"]);
-}
-
-/// A recording by kubectl that goes on, from `armed` to what it wrote.
-struct Armed {
-    kubectl: Child,
-    told: BufReader<std::process::ChildStderr>,
-}
-
-impl Armed {
-    fn start(cluster: &Fixture, pod: &str, words: &[&str]) -> Self {
-        let mut kubectl = (**cluster).kubectl();
-        kubectl
-            .args([
-                "--namespace=seccast",
-                "exec",
-                pod,
-                "--",
-                "/seccast",
-                "record",
-            ])
-            .args(words);
-        let mut kubectl = kubectl
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut told = BufReader::new(kubectl.stderr.take().unwrap());
-        let mut line = String::new();
-        while told.read_line(&mut line).unwrap() > 0 {
-            if line.contains("armed") {
-                return Self { kubectl, told };
-            }
-        }
-        let _ = kubectl.wait();
-        panic!("not armed: {line}");
-    }
-
-    /// What it wrote to stdout, and what it said.
-    fn end(self) -> (String, String) {
-        let Self {
-            mut kubectl,
-            mut told,
-        } = self;
-        let mut stdout = kubectl.stdout.take().unwrap();
-        let reader = std::thread::spawn(move || {
-            let mut text = String::new();
-            std::io::Read::read_to_string(&mut stdout, &mut text).map(|_| text)
-        });
-        let mut said = String::new();
-        let start = Instant::now();
-        while told.read_line(&mut said).unwrap() > 0 && start.elapsed() < PATIENCE {}
-        let _ = kubectl.wait().unwrap();
-        (reader.join().unwrap().unwrap(), said)
-    }
 }
 
 #[test]
 fn the_agent_runs_under_the_profile_that_another_recorded() {
     let cluster = cluster();
-    let base = repository().join("deploy/kustomize");
     for node in &cluster.nodes {
-        let _ = fs::remove_dir_all(cluster.disk(node, SECCOMP).join("seccast"));
+        for folder in ["seccast", "agent"] {
+            let _ = fs::remove_dir_all(cluster.disk(node, SECCOMP).join(folder));
+        }
     }
-    let space = deployed(&cluster, &base);
+    let space = cluster.agents(&Agents::kustomization());
     let node = cluster.node(1).name.clone();
     // A second instance on the same node, which the DaemonSet does not know of.
-    let first = agent(&space, &node);
+    let first = space.on(&node);
     let mut spec = space.get(&format!("pod/{first}"))["spec"].clone();
     for field in ["nodeName", "tolerations", "affinity"] {
         spec.as_object_mut().unwrap().remove(field);
@@ -421,6 +302,12 @@ fn the_agent_runs_under_the_profile_that_another_recorded() {
     space.ready("recorder");
 
     let only = [
+        "--namespace=seccast",
+        "exec",
+        "recorder",
+        "--",
+        "/seccast",
+        "record",
         "--pod",
         "seccast/seccast-*",
         "-c",
@@ -431,13 +318,15 @@ fn the_agent_runs_under_the_profile_that_another_recorded() {
         "-o",
         "-",
     ];
-    let recording = Armed::start(&cluster, "recorder", &only);
+    let mut kubectl = (*cluster).kubectl();
+    let recording = Recording::arm(kubectl.args(only));
     space.kubectl(&["delete", "pod", &first]);
     works(&cluster, &space, 1, "recorded");
-    let second = agent(&space, &node);
+    let second = space.on(&node);
     space.kubectl(&["delete", "pod", &second]);
-    let (profile, said) = recording.end();
-    println!("{said}");
+    // Its code is not asked for: what RuntimeDefault denied counts as a finding.
+    let ended = recording.end();
+    let (profile, said) = (ended.stdout, ended.stderr);
     let recorded: Value =
         serde_json::from_str(&profile).unwrap_or_else(|_| panic!("{said}\n{profile}"));
 
@@ -457,28 +346,38 @@ fn the_agent_runs_under_the_profile_that_another_recorded() {
         new.display()
     );
 
-    // And under it the agent does the same.
-    let overlay = tempfile::tempdir_in(repository().join("target")).unwrap();
-    let text =
-        "resources: [../../deploy/kustomize]\ncomponents: [../../deploy/kustomize/own-profile]\n";
-    fs::write(overlay.path().join("kustomization.yaml"), text).unwrap();
-    cluster.kubectl(&["apply", "-k", overlay.path().to_str().unwrap()]);
-    space.rolled_out("daemonset/seccast");
+    // And under it the agent does the same, by an image whose name users have changed.
+    let image = "localhost/e2e-seccast:own";
     for node in &cluster.nodes {
-        let pod = agent(&space, &node.name);
-        let profile = &space.get(&format!("pod/{pod}"))["spec"]["containers"][0]["securityContext"]
-            ["seccompProfile"];
-        assert_eq!(profile["localhostProfile"], "seccast/seccast.json");
+        let tag = ["ctr", "--namespace=k8s.io", "images", "tag", "--force"];
+        cluster.on(node, &[&tag[..], &[SECCAST, image]].concat());
+    }
+    let overlay = tempfile::tempdir_in(repository()).unwrap();
+    let text = "resources: [../deploy/kustomize]\ncomponents: [../deploy/kustomize/own-profile]\n\
+                images: [{name: localhost/seccast, newName: localhost/e2e-seccast, newTag: own}]\n";
+    fs::write(overlay.path().join("kustomization.yaml"), text).unwrap();
+    space.change(overlay.path());
+    for node in &cluster.nodes {
+        let pod = space.on(&node.name);
+        let spec = &space.get(&format!("pod/{pod}"))["spec"];
+        for kind in ["initContainers", "containers"] {
+            assert_eq!(spec[kind][0]["image"], image, "{kind}");
+        }
+        let profile = &spec["containers"][0]["securityContext"]["seccompProfile"];
+        assert_eq!(profile["localhostProfile"], "agent/seccast/seccast.json");
         assert_eq!(space.status(&pod, "agent", "Seccomp"), "2");
         assert_eq!(space.status(&pod, "agent", "CapEff"), CAPABILITIES);
+        // What is watched is what it was without: else a ConfigMap that is missing were not an empty folder.
+        let watched = cluster.disk(node, SECCOMP).join("seccast/seccast.json");
+        assert!(fs::symlink_metadata(watched).is_err());
     }
     // Denied calls are counted from outside while it works.
-    let pod = agent(&space, &node);
+    let pod = space.on(&node);
     let id = space.container_id(&pod, "agent");
     let mut verify = cluster.seccast(cluster.node(1));
     let profile = cluster
         .disk(cluster.node(1), SECCOMP)
-        .join("seccast/seccast.json");
+        .join("agent/seccast/seccast.json");
     let profile = fs::canonicalize(profile).unwrap();
     verify.arg("verify").arg("--profile").arg(&profile).args([
         "--container",
@@ -506,5 +405,4 @@ fn the_agent_runs_under_the_profile_that_another_recorded() {
         verdict.stderr
     );
     assert_eq!(said["runs"][0]["losses"], json!({}), "{said:#}");
-    space.kubectl(&["delete", "namespace", "seccast", "--wait=false"]);
 }

@@ -5,8 +5,8 @@
     reason = "helpers of tests are tests, and a test fails by panicking"
 )]
 
-use seccast_e2e::{BUSYBOX, Fixture, Namespace, SECCOMP, all_but, cluster};
-use seccast_rig::process::{self, Output};
+use seccast_e2e::{BUSYBOX, Fixture, MISSING, Namespace, Right, SECCOMP, TAINT, all_but, cluster};
+use seccast_rig::process::Output;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,30 +14,14 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, SystemTime};
 
-const TAINT: &str = "seccast.dev/profiles";
-
 /// `seccast install ARGS` on the first node.
 fn install(cluster: &Fixture, args: &[&str]) -> Output {
-    let mut command = cluster.seccast(cluster.node(1));
-    command.arg("install").args(args);
-    let output = process::output(&mut command, Duration::from_secs(60)).unwrap();
-    println!(
-        "$ seccast install {}\n{}{}",
-        args.join(" "),
-        output.stdout,
-        output.stderr
-    );
-    output
+    cluster.run(&[&["install"], args].concat())
 }
 
 /// The same, which has to end with this code, and say all of this.
 fn expect(cluster: &Fixture, args: &[&str], code: i32, says: &[&str]) {
-    let output = install(cluster, args);
-    let stderr = &output.stderr;
-    assert_eq!(output.status.code(), Some(code), "{stderr}");
-    for words in says {
-        assert!(stderr.contains(words), "nothing of {words:?}: {stderr}");
-    }
+    seccast_e2e::expect(&install(cluster, args), code, says);
 }
 
 /// Our folder on the first node, empty.
@@ -66,37 +50,24 @@ fn pod(cluster: &Fixture, space: &Namespace<'_>, name: &str, image: &str, localh
     space.make_pod(name, &json!({"nodeName": node, "containers": [container]}));
 }
 
-/// A service account that may do this with Nodes, and a kubeconfig and a token file of it.
-fn account(space: &Namespace<'_>, verb: &str, resource: &str, at: &Path) -> (String, String) {
+/// A service account that may do this with Nodes for as long as the right is held, and a kubeconfig and a token file of it.
+fn account<'a>(
+    cluster: &'a Fixture,
+    space: &Namespace<'_>,
+    verb: &str,
+    resource: &str,
+    at: &Path,
+) -> (Right<'a>, String, String) {
     let name = format!("{}-{verb}", space.name());
     space.kubectl(&["create", "serviceaccount", &name]);
-    for kind in ["clusterrole", "clusterrolebinding"] {
-        space.kubectl(&["delete", kind, &name, "--ignore-not-found"]);
-    }
-    let [verb, resource] = [format!("--verb={verb}"), format!("--resource={resource}")];
-    space.kubectl(&["create", "clusterrole", &name, &verb, &resource]);
-    let role = format!("--clusterrole={name}");
-    let subject = format!("--serviceaccount={}:{name}", space.name());
-    space.kubectl(&["create", "clusterrolebinding", &name, &role, &subject]);
+    let account = format!("{}:{name}", space.name());
+    let right = cluster.grant(&name, verb, resource, &account);
     let token = space.kubectl(&["create", "token", &name]);
-    let token = token.trim();
-    let config = space.kubectl(&[
-        "config",
-        "view",
-        "--raw",
-        "--minify",
-        "--flatten",
-        "-o",
-        "json",
-    ]);
-    let mut config: Value = serde_json::from_str(&config).unwrap();
-    config["users"][0]["user"] = json!({"token": token});
     let [kubeconfig, file] = ["kubeconfig", "token"].map(|end| at.join(format!("{name}.{end}")));
-    fs::write(&kubeconfig, config.to_string()).unwrap();
-    fs::write(&file, token).unwrap();
-    [kubeconfig, file]
-        .map(|path| path.to_str().unwrap().to_owned())
-        .into()
+    cluster.kubeconfig_with(&token, &kubeconfig);
+    fs::write(&file, token.trim()).unwrap();
+    let [kubeconfig, file] = [kubeconfig, file].map(|path| path.to_str().unwrap().to_owned());
+    (right, kubeconfig, file)
 }
 
 /// The state of each installed file, and who uses it.
@@ -161,7 +132,7 @@ fn what_a_pod_uses_is_not_removed() {
     assert_eq!(list[&first], ("old".to_owned(), used(&["version"])));
     assert_eq!(list[&second], ("old".to_owned(), used(&[])));
     // The kubelet knows more.
-    let (_, token) = account(&space, "get", "nodes/proxy", files.path());
+    let (_right, _, token) = account(&cluster, &space, "get", "nodes/proxy", files.path());
     let addresses =
         space.get(&format!("node/{}", cluster.node(1).name))["status"]["addresses"].clone();
     let mut addresses = addresses.as_array().unwrap().iter();
@@ -277,9 +248,8 @@ fn the_taint_goes_when_all_is_on_the_disk_by_the_right_to_patch_alone() {
             .map(|taint| taint["key"].as_str().unwrap().to_owned());
         keys.collect::<Vec<_>>()
     };
-    let set = |taint: &str| drop(space.kubectl(&["taint", "node", &node, taint, "--overwrite"]));
-    set(&format!("{TAINT}=missing:NoSchedule"));
-    set("example.org/other=x:PreferNoSchedule");
+    let _ours = cluster.taint(&node, MISSING);
+    let _other = cluster.taint(&node, "example.org/other=x:PreferNoSchedule");
     let ours_alone = ["example.org/other"];
     assert_eq!(taints().len(), 2);
     let says = |words: &str| {
@@ -291,8 +261,8 @@ fn the_taint_goes_when_all_is_on_the_disk_by_the_right_to_patch_alone() {
     fs::create_dir(files.path().join("profiles")).unwrap();
     profile(&files.path().join("profiles"), "web.json", 95);
     fs::write(files.path().join("profiles/bad.json"), "{").unwrap();
-    let (patch, _) = account(&space, "patch", "nodes", files.path());
-    let (get, _) = account(&space, "get", "nodes", files.path());
+    let (_may_patch, patch, _) = account(&cluster, &space, "patch", "nodes", files.path());
+    let (_may_get, get, _) = account(&cluster, &space, "get", "nodes", files.path());
 
     // Who may not patch is told what is missing, and the files are there all the same.
     fs::remove_file(files.path().join("profiles/bad.json")).unwrap();
@@ -313,7 +283,6 @@ fn the_taint_goes_when_all_is_on_the_disk_by_the_right_to_patch_alone() {
         "node {node}: taint {TAINT}=missing:NoSchedule removed"
     ));
     assert_eq!(taints(), ours_alone);
-    set("example.org/other-");
     // It may do nothing else.
     for words in [["get", "node"], ["delete", "node"]] {
         let refused = space.try_kubectl(&[&words[..], &[&node, "--kubeconfig", &patch]].concat());

@@ -1,22 +1,18 @@
 //! `seccast record --pod`: containers of Pods are told apart, from the node and from within a Pod, and what they call is what
 //! the same programs call in plain runc.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests are tests"
-)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-use seccast_e2e::{Fixture, Namespace, PATIENCE, cluster, seccast, unified};
+use seccast_e2e::{Fixture, Namespace, PATIENCE, Recording, cluster, seccast, unified};
 use seccast_model::arch::Arch;
 use seccast_model::observation::{Observation, Phase};
 use seccast_rig::oci::Image;
-use seccast_rig::{Bundle, Container, Runtime, process};
+use seccast_rig::{Bundle, Container, Runtime};
 use seccast_workloads::{self as workloads, PROGRAMS};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
 
 /// The test programs, and seccast beside them.
 const IMAGE: &str = "localhost/e2e-record:1";
@@ -75,53 +71,6 @@ fn truth_of_killed(name: &str) -> Calls {
     };
     calls.remove(&(Arch::X86_64, "exit_group".to_owned()));
     calls
-}
-
-/// A recording under way.
-struct Recording {
-    child: Child,
-    folder: tempfile::TempDir,
-}
-
-impl Recording {
-    /// Starts it and waits until it is armed.
-    fn arm(command: &mut Command) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let file = |name: &str| File::create(folder.path().join(name)).unwrap();
-        command.stdin(std::process::Stdio::null());
-        let child = command
-            .stdout(file("out"))
-            .stderr(file("err"))
-            .spawn()
-            .unwrap();
-        let recording = Self { child, folder };
-        process::poll("armed", PATIENCE, || {
-            Ok(recording.said().contains("armed after"))
-        })
-        .unwrap_or_else(|error| panic!("{error:#}: {}", recording.said()));
-        recording
-    }
-
-    fn said(&self) -> String {
-        fs::read_to_string(self.folder.path().join("err")).unwrap()
-    }
-
-    /// Waits until it has ended by itself with 0; what it wrote to stdout.
-    fn end(mut self) -> String {
-        let status = process::wait(&mut self.child, PATIENCE).unwrap();
-        let said = self.said();
-        println!("{said}");
-        let status = status.unwrap_or_else(|| panic!("it goes on: {said}"));
-        assert_eq!(status.code(), Some(0), "{said}");
-        fs::read_to_string(self.folder.path().join("out")).unwrap()
-    }
-}
-
-impl Drop for Recording {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// The observations in a folder by the names of their files.
@@ -277,14 +226,14 @@ fn containers_of_pods_are_told_apart_from_their_first_instruction_on_the_node_an
     });
     space.kubectl(&["delete", "deploy/web", "job/short", "--wait"]);
 
-    let profile: Value = serde_json::from_str(&profile.end()).unwrap();
+    let profile: Value = serde_json::from_str(&profile.done()).unwrap();
     let allowed = profile["syscalls"][0]["names"].as_array().unwrap();
     for (_, name) in truth_of_killed("plain") {
         assert!(allowed.contains(&json!(name)), "{name}: {profile}");
     }
     // Both end by themselves, with the Pods.
-    on_node.end();
-    within.end();
+    on_node.done();
+    within.done();
     let found = observations(here.path());
     let of_web = |container: &str| format!("e2e-record_{web}_{container}");
     let expected = BTreeMap::from([
@@ -421,7 +370,7 @@ fn every_program_calls_in_a_pod_what_it_calls_in_plain_runc() {
         &json!({ "nodeName": node.name, "containers": containers }),
     );
     space.ended("all");
-    recording.end();
+    recording.done();
 
     let in_runc = tempfile::tempdir().unwrap();
     let root = tempfile::tempdir().unwrap();
@@ -451,7 +400,7 @@ fn every_program_calls_in_a_pod_what_it_calls_in_plain_runc() {
             .unwrap()
             .run(PATIENCE)
             .unwrap();
-        recording.end();
+        recording.done();
     }
 
     let [in_pod, in_runc] = [in_pod, in_runc].map(|folder| observations(folder.path()));

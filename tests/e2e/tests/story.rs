@@ -8,12 +8,16 @@
 )]
 
 use anyhow::{Context as _, Result};
-use seccast_e2e::{BUSYBOX, Fixture, Namespace, PATIENCE, REDIS, SECCOMP, cluster, unified};
-use seccast_rig::{Server, cluster::Cluster, load, process};
+use seccast_e2e::{
+    Agents, BUSYBOX, Fixture, Namespace, PATIENCE, REDIS, Recording, SECCOMP, cluster, expect,
+    unified,
+};
+use seccast_rig::cluster::{Cluster, Node};
+use seccast_rig::{Server, load, process};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
     process::ExitStatus,
     time::{Duration, Instant, SystemTime},
@@ -100,20 +104,6 @@ fn work(space: &Namespace<'_>, pod: &str) {
     );
 }
 
-/// The Pods that are not on their way out.
-fn pods(space: &Namespace<'_>) -> BTreeSet<String> {
-    let list: Value =
-        serde_json::from_str(&space.kubectl(&["get", "pods", "-l", "app=redis", "-o", "json"]))
-            .unwrap();
-    let live = list["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
-    live.map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned())
-        .collect()
-}
-
 fn deployment() -> Value {
     let labels = json!({"app": "redis"});
     let command = "/usr/bin/redis-server --port 6379 --bind 127.0.0.1 --dir /data --hz 100 --dynamic-hz no --daemonize no";
@@ -143,66 +133,35 @@ fn deployment() -> Value {
     })
 }
 
-/// The agents of `deploy/kustomize`; gone with their namespace.
-struct Agents<'a> {
-    cluster: &'a Fixture,
-    space: Namespace<'a>,
-}
-
-impl<'a> Agents<'a> {
-    fn start(cluster: &'a Fixture) -> Self {
-        let space = cluster.namespace("seccast");
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/kustomize");
-        cluster.kubectl(&["apply", "-k", folder.to_str().unwrap()]);
-        space.rolled_out("daemonset/seccast");
-        Self { cluster, space }
-    }
-
-    fn on(&self, node: &str) -> String {
-        let field = format!("--field-selector=spec.nodeName={node}");
-        let name = "-o=jsonpath={.items[0].metadata.name}";
-        self.space.kubectl(&["get", "pods", &field, name])
-    }
-
-    /// When the kubelet swapped the volume of an agent to its newest content, in seconds of the clock. It is a tmpfs of the node.
-    fn swapped(&self, number: usize) -> f64 {
-        let node = self.cluster.node(number);
-        let pod = self.space.get(&format!("pod/{}", self.on(&node.name)));
-        let uid = pod["metadata"]["uid"].as_str().unwrap();
-        let data =
-            format!("/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~projected/profiles/..data");
-        let when = self.cluster.on(node, &["stat", "--format=%.Y", &data]);
-        when.trim().parse().unwrap()
-    }
+/// When the kubelet swapped the volume of an agent to its newest content, in seconds of the clock. It is a tmpfs of the node.
+fn swapped(cluster: &Fixture, agents: &Agents<'_>, node: &Node) -> f64 {
+    let pod = agents.get(&format!("pod/{}", agents.on(&node.name)));
+    let uid = pod["metadata"]["uid"].as_str().unwrap();
+    let data =
+        format!("/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~projected/profiles/..data");
+    let when = cluster.on(node, &["stat", "--format=%.Y", &data]);
+    when.trim().parse().unwrap()
 }
 
 #[test]
 fn from_staging_to_production() {
     let cluster = cluster();
-    let agents = Agents::start(&cluster);
+    let agents = cluster.agents(&Agents::kustomization());
     let space = cluster.namespace("e2e-story");
     space.apply(&deployment().to_string());
     space.rolled_out("deploy/redis");
     let attach = |args: &[&str]| {
-        let mut command = cluster.seccast(cluster.node(1));
-        command
-            .args(["attach", "--namespace", space.name()])
-            .args(args);
-        let output = process::check(&mut command, Duration::from_secs(180)).unwrap();
-        println!(
-            "$ seccast attach {}\n{}{}",
-            args.join(" "),
-            output.stdout,
-            output.stderr
-        );
+        let output = cluster.run(&[&["attach"], args].concat());
+        expect(&output, 0, &[]);
         output.stderr
     };
+    let live = ["--namespace", space.name(), "deploy/redis"];
 
     // Record: the agent of node 2 is armed, then all Pods start anew.
     let node = cluster.node(2).name.clone();
     let agent = agents.on(&node);
     let dir = tempfile::tempdir().unwrap();
-    let (profile, log) = (dir.path().join("redis.json"), dir.path().join("log"));
+    let profile = dir.path().join("redis.json");
     let rig: &Cluster = &cluster;
     let mut record = rig.kubectl();
     record.args([
@@ -218,32 +177,21 @@ fn from_staging_to_production() {
         "-c",
         "redis",
     ]);
-    record.args(["--wait=100s", "-o", "-"]);
-    record
-        .stdout(File::create(&profile).unwrap())
-        .stderr(File::create(&log).unwrap());
-    let mut record = record.spawn().unwrap();
-    let said = || fs::read_to_string(&log).unwrap();
-    space.until("the recorder to be armed", || {
-        said().contains("armed after").then_some(())
-    });
-    let old = pods(&space);
+    let recording = Recording::arm(record.args(["--wait=100s", "-o", "-"]));
+    let old = space.live_pods("app=redis");
     space.kubectl(&["rollout", "restart", "deploy/redis"]);
     space.rolled_out("deploy/redis");
-    let new: BTreeSet<_> = pods(&space).difference(&old).cloned().collect();
+    let new: BTreeSet<_> = space
+        .live_pods("app=redis")
+        .difference(&old)
+        .cloned()
+        .collect();
     assert_eq!(new.len(), 3, "{new:?}");
     for pod in new.iter().filter(|pod| space.node_of(pod).name == node) {
         work(&space, pod);
     }
-    let ended = process::wait(&mut record, PATIENCE).unwrap();
-    println!("{}", said());
-    assert_eq!(
-        ended.and_then(|status| status.code()),
-        Some(0),
-        "{}",
-        said()
-    );
-    let text = fs::read_to_string(&profile).unwrap();
+    let text = recording.done();
+    fs::write(&profile, &text).unwrap();
     let made: Value = serde_json::from_str(&text).unwrap();
     let names: usize = made["syscalls"]
         .as_array()
@@ -255,10 +203,8 @@ fn from_staging_to_production() {
 
     // Ship: the ConfigMap, then every node's disk.
     let file = format!("--from-file=redis.json={}", profile.display());
-    agents
-        .space
-        .kubectl(&["create", "configmap", "seccast-profiles", &file]);
-    for (index, node) in cluster.nodes.iter().enumerate() {
+    agents.kubectl(&["create", "configmap", "seccast-profiles", &file]);
+    for node in &cluster.nodes {
         let installed = cluster.disk(node, SECCOMP).join("seccast/redis.json");
         let content = || {
             fs::read_to_string(&installed)
@@ -274,7 +220,7 @@ fn from_staging_to_production() {
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap()
             .as_secs_f64();
-        let after = there - agents.swapped(index + 1);
+        let after = there - swapped(&cluster, &agents, node);
         println!(
             "{}: on disk {after:.2} s after the volume's swap",
             node.name
@@ -284,13 +230,13 @@ fn from_staging_to_production() {
 
     // Attach, live and by file: the same object.
     let before = space.get("deploy/redis")["spec"].clone();
-    let pod = pods(&space).pop_first().unwrap();
+    let pod = space.live_pods("app=redis").pop_first().unwrap();
     let link = ["/tools/busybox", "ln", "-s", "nowhere", "/data/link"];
     space.exec(&pod, "redis", &link);
     let wanted = ["--profile", "seccast/redis.json", "-c", "redis"];
     let profiles = cluster.disk(cluster.node(1), SECCOMP);
     let lookup = ["--profiles", profiles.to_str().unwrap()];
-    let said = attach(&[&["deploy/redis"], &wanted[..], &lookup].concat());
+    let said = attach(&[&live[..], &wanted, &lookup].concat());
     assert!(said.contains("3 Pods run under it"), "{said}");
     let manifest = dir.path().join("redis.yaml");
     fs::write(&manifest, deployment().to_string()).unwrap();
@@ -302,17 +248,17 @@ fn from_staging_to_production() {
         ]
         .concat(),
     );
-    let live =
+    let there =
         space.get("deploy/redis")["spec"]["template"]["spec"]["containers"][0]["securityContext"]
             .clone();
     let written: Value = serde_json::from_str(&fs::read_to_string(&manifest).unwrap()).unwrap();
     assert_eq!(
         written["spec"]["template"]["spec"]["containers"][0]["securityContext"],
-        live
+        there
     );
 
     // Under it: the filter is there, what redis does not need is denied, the load passes.
-    let under = pods(&space);
+    let under = space.live_pods("app=redis");
     assert_eq!(under.len(), 3, "{under:?}");
     for pod in &under {
         assert_eq!(space.status(pod, "redis", "Seccomp"), "2", "{pod}");
@@ -326,9 +272,9 @@ fn from_staging_to_production() {
         work(&space, pod);
     }
 
-    let said = attach(&["deploy/redis", "--detach"]);
+    let said = attach(&[&live[..], &["--detach"]].concat());
     assert!(said.contains("3 Pods run without it"), "{said}");
-    for pod in pods(&space) {
+    for pod in space.live_pods("app=redis") {
         assert_eq!(space.status(&pod, "redis", "Seccomp"), "0", "{pod}");
     }
     assert_eq!(space.get("deploy/redis")["spec"], before);

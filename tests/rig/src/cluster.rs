@@ -4,17 +4,31 @@
 //! cluster, containers included, lies below one control group, so that one write ends it.
 
 use crate::cgroup::Mounts;
+use crate::process;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// The control group of the cluster.
 pub const GROUP: &str = "/seccast-cluster";
 
 /// Below it, the group of all that is no container.
 pub const DAEMONS: &str = "/seccast-cluster/daemons";
+
+/// The image of the container that holds a Pod's namespaces: busybox, asleep.
+pub const PAUSE: &str = "localhost/pause:1";
+
+/// The image of busybox, with all applets in `/bin`.
+pub const BUSYBOX: &str = "localhost/busybox:1";
+
+/// The image of redis, with its tools in `/usr/bin`.
+pub const REDIS: &str = "localhost/redis:1";
+
+/// The image of seccast, as manifests call it. The tag is not `latest`, so that a kubelet never asks a registry for it.
+pub const SECCAST: &str = "localhost/seccast:dev";
 
 /// One node.
 #[derive(Clone, Debug)]
@@ -75,6 +89,10 @@ impl Cluster {
             text(&state["checkout"]).into(),
         )?;
         cluster.nodes = nodes.iter().map(node).collect();
+        ensure!(
+            !cluster.nodes.is_empty(),
+            "{start}: the last one has no node"
+        );
         for node in &cluster.nodes {
             // The number may be another process's by now.
             let groups = fs::read_to_string(format!("/proc/{}/cgroup", node.pid));
@@ -138,13 +156,30 @@ impl Cluster {
         command
     }
 
+    /// The node with the control plane.
+    pub fn first(&self) -> Result<&Node> {
+        self.nodes.first().context("a cluster without a node")
+    }
+
     /// kubectl on the first node, as an administrator.
     #[must_use]
     pub fn kubectl(&self) -> Command {
-        self.nodes.first().map_or_else(
-            || Command::new("kubectl"),
-            |node| self.command(node, "kubectl"),
-        )
+        // Before there is a node: not the user's kubectl, which may have another cluster.
+        let nowhere = || Command::new(self.programs.join("kubectl"));
+        let mut kubectl = self
+            .first()
+            .map_or_else(|_| nowhere(), |node| self.command(node, "kubectl"));
+        kubectl.env("KUBECONFIG", self.kubeconfig());
+        kubectl
+    }
+
+    /// Loads an archive of an image into a node's containerd, where the kubelet looks.
+    pub fn load(&self, node: &Node, archive: &Path) -> Result<()> {
+        let mut ctr = self.command(node, "ctr");
+        ctr.args(["--namespace=k8s.io", "images", "import", "--local"]);
+        process::check(ctr.arg(archive), Duration::from_secs(60))
+            .with_context(|| format!("cannot load {} on {}", archive.display(), node.name))
+            .map(drop)
     }
 
     /// A file or folder of a node, seen from outside: `/var/lib/kubelet/seccomp` and all else that a node has for itself.

@@ -48,12 +48,6 @@ impl Image {
         self
     }
 
-    /// The name that the image has once it is loaded.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Writes the archive to `file`, which is replaced only when all is there.
     pub fn write(&self, file: &Path) -> Result<()> {
         let (_, tag) = self.name.rsplit_once(':').unwrap_or(("", "latest"));
@@ -110,6 +104,12 @@ pub fn architecture() -> &'static str {
     }
 }
 
+/// A digest as it is written.
+#[must_use]
+pub fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A file below `blobs/sha256`, named by its content.
 struct Blob {
     digest: String,
@@ -126,11 +126,7 @@ impl Blob {
 fn blob(file: &Path, blobs: &Path) -> Result<Blob> {
     let mut hash = Sha256::new();
     let size = std::io::copy(&mut File::open(file)?, &mut hash).context("cannot read a blob")?;
-    let hash: String = hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash = hex(&hash.finalize());
     fs::rename(file, blobs.join(&hash))?;
     let digest = format!("sha256:{hash}");
     Ok(Blob { digest, size })
@@ -205,10 +201,7 @@ mod tests {
             let digest = descriptor["digest"].as_str().unwrap();
             let path = format!("blobs/{}", digest.replace(':', "/"));
             let bytes = fs::read(dir.path().join(&path)).unwrap();
-            let hash: String = Sha256::digest(&bytes)
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
+            let hash = hex(&Sha256::digest(&bytes));
             assert_eq!(digest, format!("sha256:{hash}"));
             assert_eq!(descriptor["size"], bytes.len());
             path

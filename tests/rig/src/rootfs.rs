@@ -1,6 +1,6 @@
 //! Root file systems from Debian packages, without a registry: downloaded once, unpacked, shared read-only.
 
-use crate::process;
+use crate::{oci, process};
 use anyhow::{Context as _, Result, ensure};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
@@ -297,14 +297,9 @@ fn prepared(
         hash.update(content);
     }
     hash.update(prepare);
-    let hash: String = hash
-        .finalize()
-        .iter()
-        .take(6)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash = oci::hex(&hash.finalize());
     let parent = crate::cache_dir().join("rootfs");
-    let rootfs = parent.join(format!("{name}-{hash}"));
+    let rootfs = parent.join(format!("{name}-{hash:.12}"));
     if rootfs.is_dir() {
         return Ok(rootfs);
     }

@@ -9,7 +9,7 @@ use seccast_rig::cluster::{Cluster, Node};
 use seccast_rig::process::output;
 use serde_json::json;
 
-use super::node::{CONTROL, launch, log, text};
+use super::node::{CONTROL, daemon, text};
 use crate::process::{Run, check_interrupted};
 
 /// How long the API server, and then the nodes, may take on a busy machine.
@@ -107,11 +107,13 @@ fn openssl(keys: &Path) -> Run {
 
 /// etcd, which forgets everything with the machine, and the API server.
 pub(super) fn start_api(cluster: &Cluster) -> Result<()> {
+    let node = cluster.first()?;
     let dir = text(&cluster.dir)?;
     let keys = format!("{dir}/keys");
     let client = "http://127.0.0.1:2379";
-    start(
+    daemon(
         cluster,
+        node,
         "etcd",
         &[
             &format!("--data-dir={dir}/etcd"),
@@ -121,8 +123,9 @@ pub(super) fn start_api(cluster: &Cluster) -> Result<()> {
             "--unsafe-no-fsync",
         ],
     )?;
-    start(
+    daemon(
         cluster,
+        node,
         "kube-apiserver",
         &[
             &format!("--etcd-servers={client}"),
@@ -160,10 +163,12 @@ pub(super) fn wait_for_api(cluster: &Cluster) -> Result<()> {
 
 /// Controllers, scheduler and names.
 pub(super) fn start_controllers(cluster: &Cluster) -> Result<()> {
+    let node = cluster.first()?;
     let dir = text(&cluster.dir)?;
     let keys = format!("{dir}/keys");
-    start(
+    daemon(
         cluster,
+        node,
         "kube-controller-manager",
         &[
             &format!("--kubeconfig={dir}/controllers.kubeconfig"),
@@ -180,8 +185,9 @@ pub(super) fn start_controllers(cluster: &Cluster) -> Result<()> {
             &format!("--cert-dir={keys}"),
         ],
     )?;
-    start(
+    daemon(
         cluster,
+        node,
         "kube-scheduler",
         &[
             &format!("--kubeconfig={dir}/scheduler.kubeconfig"),
@@ -194,7 +200,7 @@ pub(super) fn start_controllers(cluster: &Cluster) -> Result<()> {
         ".:53 {{\n bind {CONTROL}\n errors\n kubernetes cluster.local in-addr.arpa {{\n  kubeconfig {dir}/admin.kubeconfig seccast\n }}\n}}\n"
     );
     fs::write(&corefile, zones).context("failed to write the Corefile")?;
-    start(cluster, "coredns", &["-conf", &text(&corefile)?])
+    daemon(cluster, node, "coredns", &["-conf", &text(&corefile)?])
 }
 
 /// Until every node is ready and the default service account is there: then Pods can be made.
@@ -238,11 +244,4 @@ fn wait(
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-}
-
-fn start(cluster: &Cluster, program: &str, args: &[&str]) -> Result<()> {
-    let node = cluster.nodes.first().context("a cluster without a node")?;
-    let mut command = cluster.command(node, program);
-    command.args(args);
-    launch(command, &log(cluster, &node.name, program)?).map(drop)
 }

@@ -20,16 +20,15 @@ use std::fs::{self, File, TryLockError};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use seccast_rig::cgroup::Mounts;
-use seccast_rig::cluster::{Cluster, DAEMONS};
+use seccast_rig::cluster::{BUSYBOX, Cluster, DAEMONS, PAUSE, REDIS};
 use seccast_rig::oci::Image;
-use seccast_rig::{process as child, rootfs};
+use seccast_rig::rootfs;
 
 use crate::process::{self, Run, check_interrupted};
 use crate::{dist, image, places, setup};
@@ -39,8 +38,9 @@ pub(crate) use go::find as find_go;
 /// How long a cluster may take to be up on a busy machine.
 const UP: Duration = Duration::from_secs(180);
 
-/// In the cache: whoever has it locked has the one cluster of this machine.
-const LOCK: &str = "cluster.lock";
+/// Whoever has it locked has the one cluster of this machine. Not in a cache: the cluster's control group is the machine's,
+/// and who uses another cache would end it.
+const LOCK: &str = "/run/seccast-cluster.lock";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -50,7 +50,7 @@ pub(crate) struct Args {
 
 #[derive(clap::Subcommand)]
 enum Verb {
-    /// Start it; the first time its programs are built, which takes 10 to 20 minutes.
+    #[command(about = format!("Start it; the first time its programs are built, which takes {}", programs::BUILD))]
     Up(Up),
     /// End it and remove everything but its logs.
     Down(Down),
@@ -83,12 +83,12 @@ pub(crate) struct Prepared {
     pub(crate) programs: Option<PathBuf>,
     /// Archives of images for every node.
     #[arg(long, hide = true)]
-    images: Vec<PathBuf>,
+    pub(crate) images: Vec<PathBuf>,
 }
 
 #[derive(clap::Args)]
 struct Down {
-    /// Also when it is another checkout's.
+    /// Also when it is another checkout's, or nobody knows whose.
     #[arg(long)]
     force: bool,
 }
@@ -108,7 +108,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.verb {
         Verb::Up(up) if up.prepared.programs.is_some() => start(up),
         Verb::Up(up) => self::up(up),
-        _ if !process::is_root() => again_as_root(),
+        // Built by the user: as root, cargo would leave files in the checkout that the user cannot replace.
+        Verb::LoadImage { archives } if archives.is_empty() => {
+            let own = image::build(&dist::build()?)?;
+            if process::is_root() {
+                return load_images(&[own]);
+            }
+            let again = Run::own(["cluster", "load-image"])?.arg(own);
+            again.rooted().exec()
+        }
+        _ if !process::is_root() => Run::own(std::env::args_os().skip(1))?.rooted().exec(),
         Verb::Down(down) => self::down(down.force),
         Verb::LoadImage { archives } => load_images(archives),
         Verb::Shell(shell) => self::shell(shell),
@@ -138,32 +147,14 @@ fn up(up: &Up) -> Result<()> {
     if process::is_root() {
         return start(&up);
     }
-    let xtask = std::env::current_exe().context("failed to find this program's own file")?;
-    let again = Run::new(xtask)
-        .args(["cluster", "up"])
+    let again = Run::own(["cluster", "up"])?
         .arg(format!("--nodes={}", up.nodes))
         .arg(format!("--wait={}", up.wait));
     up.prepared
         .words(again)
-        .env("SECCAST_CACHE", places::cache()?)
-        .env("CARGO_MANIFEST_DIR", places::root().join("xtask"))
         .limit(UP + Duration::from_secs(up.wait))
         .rooted()
         .run()
-}
-
-/// The same command line with root's rights and our cache.
-fn again_as_root() -> Result<()> {
-    let xtask = std::env::current_exe().context("failed to find this program's own file")?;
-    let mut cache = std::ffi::OsString::from("SECCAST_CACHE=");
-    cache.push(places::cache()?);
-    let mut sudo = Command::new("sudo");
-    sudo.args(["-n", "env"]).arg(cache);
-    sudo.arg(format!(
-        "CARGO_MANIFEST_DIR={}/xtask",
-        places::root().display()
-    ));
-    Err(sudo.arg(xtask).args(std::env::args_os().skip(1)).exec()).context("failed to start sudo")
 }
 
 /// What a user does: builds the programs and packs the images.
@@ -176,9 +167,9 @@ pub(crate) fn prepare() -> Result<Prepared> {
     node::nft()?;
     let mut images = Vec::new();
     for (name, tree, command) in [
-        ("pause", &busybox, &sleep[..]),
-        ("busybox", &busybox, &sleep),
-        ("redis", &redis, &["/usr/bin/redis-server"]),
+        (PAUSE, &busybox, &sleep[..]),
+        (BUSYBOX, &busybox, &sleep),
+        (REDIS, &redis, &["/usr/bin/redis-server"]),
     ] {
         images.push(pack(name, tree, command)?);
     }
@@ -192,14 +183,15 @@ pub(crate) fn prepare() -> Result<Prepared> {
     })
 }
 
-/// An archive of a tree of the cache as `localhost/NAME:1`, made once for each tree.
-fn pack(name: &str, tree: &Path, command: &[&str]) -> Result<PathBuf> {
+/// An archive of a tree of the cache as the image `localhost/NAME:1`, made once for each tree.
+fn pack(image: &str, tree: &Path, command: &[&str]) -> Result<PathBuf> {
+    let name = image
+        .trim_start_matches("localhost/")
+        .trim_end_matches(":1");
     let of = tree.file_name().unwrap_or_default().to_string_lossy();
     let archive = places::cache()?.join(format!("images/{name}-of-{of}.tar"));
     if !archive.is_file() {
-        Image::new(format!("localhost/{name}:1"), tree)
-            .command(command)
-            .write(&archive)?;
+        Image::new(image, tree).command(command).write(&archive)?;
     }
     Ok(archive)
 }
@@ -215,7 +207,6 @@ pub(crate) fn start(up: &Up) -> Result<()> {
     fs::create_dir_all(&cluster.dir)
         .with_context(|| format!("failed to make {}", cluster.dir.display()))?;
     let made = bring_up(&mut cluster, up, &lock);
-    drop(lock);
     if let Err(error) = made {
         let logs = cluster.dir.join("logs");
         let cleaned = remains::end().and_then(|()| remains::remove());
@@ -259,7 +250,7 @@ fn bring_up(cluster: &mut Cluster, up: &Up, lock: &File) -> Result<()> {
     for node in &nodes {
         node.wait_for_containerd()?;
         for archive in &up.prepared.images {
-            load(cluster, node.node, archive)?;
+            cluster.load(node.node, archive)?;
         }
     }
     control::wait_for_api(cluster)?;
@@ -274,7 +265,7 @@ fn bring_up(cluster: &mut Cluster, up: &Up, lock: &File) -> Result<()> {
 /// Whoever has the lock has a cluster: gives it to a process that ends with the cluster. Not before all is up: when this
 /// program is killed on the way, the lock is free, and the next start removes what is left.
 fn hand_over(cluster: &Cluster, lock: &File) -> Result<()> {
-    let node = cluster.nodes.first().context("a cluster without a node")?;
+    let node = cluster.first()?;
     let mut keeper = cluster.command(node, "sleep");
     keeper.arg("infinity");
     fcntl_setfd(lock, FdFlags::empty()).context("failed to hand the lock over")?;
@@ -283,44 +274,75 @@ fn hand_over(cluster: &Cluster, lock: &File) -> Result<()> {
     node::wait_for_sleep(launched?)
 }
 
-/// The right to have a cluster on this machine.
+/// The right to have a cluster on this machine; where somebody else has it, that is said once and waited for.
 fn lock(patience: Duration) -> Result<File> {
-    let cache = places::cache()?;
-    fs::create_dir_all(&cache).with_context(|| format!("failed to make {}", cache.display()))?;
-    let file = cache.join(LOCK);
-    let lock = File::create(&file).with_context(|| format!("failed to open {}", file.display()))?;
     let start = Instant::now();
+    let mut said = false;
     loop {
-        match lock.try_lock() {
-            Ok(()) => return Ok(lock),
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("failed to lock {}", file.display()));
-            }
-            Err(TryLockError::WouldBlock) if start.elapsed() >= patience => {
-                let whose = Cluster::running()
-                    .map(|cluster| format!(", of the checkout {}", cluster.checkout.display()));
-                bail!(
-                    "a cluster is up on this machine{}: `cargo xtask cluster down` there ends it",
-                    whose.unwrap_or_default()
-                );
-            }
-            Err(TryLockError::WouldBlock) => check_interrupted()?,
+        if let Some(lock) = try_lock()? {
+            return Ok(lock);
         }
+        let other = || {
+            let whose = Cluster::running().map_or_else(
+                // One that is being started, too, has not said yet whose it is.
+                |_| "another cache's, or not up yet".to_owned(),
+                |cluster| format!("that of the checkout {}", cluster.checkout.display()),
+            );
+            format!("this machine has a cluster already, {whose}")
+        };
+        ensure!(
+            start.elapsed() < patience,
+            "{}; `cargo xtask cluster down` there ends it",
+            other()
+        );
+        if !std::mem::replace(&mut said, true) {
+            eprintln!(
+                "cluster: waiting {} s at most: {}",
+                patience.as_secs(),
+                other()
+            );
+        }
+        check_interrupted()?;
         std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// The same when nobody has it.
+fn try_lock() -> Result<Option<File>> {
+    let lock = File::create(LOCK).with_context(|| format!("failed to open {LOCK}"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("failed to lock {LOCK}"))
+        }
     }
 }
 
 /// Ends the cluster. Needs no other program: it works also while this one is being ended.
 pub(crate) fn down(force: bool) -> Result<()> {
-    if let Ok(cluster) = Cluster::running() {
-        ensure!(
-            force || cluster.checkout == places::root(),
-            "the cluster is that of the checkout {}; --force ends it all the same",
-            cluster.checkout.display()
-        );
-    }
+    let free = match Cluster::running() {
+        Ok(cluster) => {
+            ensure!(
+                force || cluster.checkout == places::root(),
+                "the cluster is that of the checkout {}; --force ends it all the same",
+                cluster.checkout.display()
+            );
+            None
+        }
+        Err(error) => {
+            let free = try_lock()?;
+            ensure!(
+                force || free.is_some(),
+                "this machine has a cluster, but none that {} knows: another cache's, or one that is not up yet; \
+                 --force ends it all the same ({error:#})",
+                Cluster::folder().display()
+            );
+            free.map(OwnedFd::from)
+        }
+    };
     // Somebody may be waiting for this one's end; it comes when nothing is left.
-    let held = share_lock();
+    let held = free.or_else(share_lock);
     remains::end()?;
     let _lock = match held {
         Some(lock) => lock,
@@ -332,10 +354,9 @@ pub(crate) fn down(force: bool) -> Result<()> {
 /// The lock that a process of the cluster holds: to be held beyond its end.
 fn share_lock() -> Option<OwnedFd> {
     let daemons = Mounts::read().ok()?.dir(DAEMONS).join("cgroup.procs");
-    let file = places::cache().ok()?.join(LOCK);
     let of_process = |pid: &str| {
         let mut fds = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
-        let fd = fds.find(|fd| fs::read_link(fd.path()).is_ok_and(|of| of == file))?;
+        let fd = fds.find(|fd| fs::read_link(fd.path()).is_ok_and(|of| of == Path::new(LOCK)))?;
         let number = fd.file_name().to_str()?.parse().ok()?;
         let process = pidfd_open(Pid::from_raw(pid.parse().ok()?)?, PidfdFlags::empty()).ok()?;
         pidfd_getfd(process, number, PidfdGetfdFlags::empty()).ok()
@@ -348,28 +369,12 @@ fn share_lock() -> Option<OwnedFd> {
 
 pub(crate) fn load_images(archives: &[PathBuf]) -> Result<()> {
     let cluster = Cluster::running()?;
-    let own;
-    let archives = if archives.is_empty() {
-        own = [image::build(&dist::build()?)?];
-        &own[..]
-    } else {
-        archives
-    };
     for node in &cluster.nodes {
         for archive in archives {
-            load(&cluster, node, archive)?;
+            cluster.load(node, archive)?;
         }
     }
     Ok(())
-}
-
-/// Loads an archive into a node's containerd, where the kubelet looks.
-fn load(cluster: &Cluster, node: &seccast_rig::cluster::Node, archive: &Path) -> Result<()> {
-    let mut ctr = cluster.command(node, "ctr");
-    ctr.args(["--namespace=k8s.io", "images", "import", "--local"]);
-    child::check(ctr.arg(archive), Duration::from_secs(60))
-        .with_context(|| format!("failed to load {} on {}", archive.display(), node.name))
-        .map(drop)
 }
 
 fn shell(shell: &Shell) -> Result<()> {

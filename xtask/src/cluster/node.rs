@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use seccast_rig::cgroup::Mounts;
-use seccast_rig::cluster::{Cluster, DAEMONS, GROUP, Node};
+use seccast_rig::cluster::{Cluster, DAEMONS, GROUP, Node, PAUSE};
 use seccast_rig::process::{check, poll};
-use seccast_rig::{oci, rootfs};
+use seccast_rig::rootfs;
 
 use super::remains::{FOLDERS, LOGS};
 use crate::process::check_interrupted;
@@ -115,6 +115,13 @@ pub(super) fn launch(mut command: Command, log: &File) -> Result<u32> {
     Ok(child.id())
 }
 
+/// Starts one of the cluster's programs on a node, for as long as the cluster is up.
+pub(super) fn daemon(cluster: &Cluster, node: &Node, program: &str, args: &[&str]) -> Result<()> {
+    let mut command = cluster.command(node, program);
+    command.args(args);
+    launch(command, &log(cluster, &node.name, program)?).map(drop)
+}
+
 /// The log of one program on a node.
 pub(super) fn log(cluster: &Cluster, node: &str, program: &str) -> Result<File> {
     let dir = cluster.dir.join(LOGS);
@@ -165,7 +172,7 @@ impl<'a> Setup<'a> {
             script(node, &network, &[])?;
             return Ok(());
         }
-        let control = self.cluster.nodes.first().context("no first node")?;
+        let control = self.cluster.first()?;
         let outside = format!(
             "ip link add node{number} type veth peer name eth0 netns {}; ip link set node{number} up; \
              ip addr add 10.234.{number}.254/24 dev node{number}; ip route add 10.232.{number}.0/24 via 10.234.{number}.1",
@@ -189,7 +196,7 @@ state = "/run/containerd"
 grpc.address = "/run/containerd/containerd.sock"
 [plugins]
 "io.containerd.internal.v1.opt".path = "/var/lib/containerd/opt"
-"io.containerd.cri.v1.images".pinned_images.sandbox = "localhost/pause:1"
+"io.containerd.cri.v1.images".pinned_images.sandbox = "{PAUSE}"
 [plugins."io.containerd.cri.v1.runtime"]
 restrict_oom_score_adj = true
 netns_mounts_under_state_dir = true
@@ -293,9 +300,7 @@ clusterDomain: cluster.local
     }
 
     fn daemon(&self, program: &str, args: &[&str]) -> Result<()> {
-        let mut command = self.cluster.command(self.node, program);
-        command.args(args);
-        launch(command, &log(self.cluster, &self.node.name, program)?).map(drop)
+        daemon(self.cluster, self.node, program, args)
     }
 }
 
@@ -314,15 +319,8 @@ pub(super) fn text(path: &Path) -> Result<String> {
 /// Makes `nft` a command of the cluster's: the unpacked program with the unpacked libraries.
 pub(super) fn write_nft(cluster: &Cluster) -> Result<()> {
     let tree = text(&nft()?)?;
-    let machine = if oci::architecture() == "arm64" {
-        "aarch64"
-    } else {
-        "x86_64"
-    };
-    let (libraries, tools) = (
-        format!("lib/{machine}-linux-gnu"),
-        cluster.dir.join("tools"),
-    );
+    let libraries = format!("lib/{}-linux-gnu", std::env::consts::ARCH);
+    let tools = cluster.dir.join("tools");
     let script = format!(
         "#!/bin/sh\nLD_LIBRARY_PATH={tree}/usr/{libraries}:{tree}/{libraries} exec {tree}/usr/sbin/nft \"$@\"\n"
     );

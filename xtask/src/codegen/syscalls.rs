@@ -1,6 +1,7 @@
 //! `xtask/data/syscalls.csv` to the model's tables.
 
 use anyhow::{Context, Result, bail};
+use seccast_rig::oci::hex;
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::fs;
@@ -132,11 +133,5 @@ fn row(line: &str) -> Result<Row<'_>> {
 }
 
 pub(super) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .fold(String::with_capacity(64), |mut hex, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+    hex(&Sha256::digest(bytes))
 }

@@ -34,11 +34,7 @@ pub(super) fn archive(bundle: &Bundle, name: &str, dir: &Path) -> Result<NamedTe
     process::check(tar.arg(&bundle.rootfs).arg("."), TAR)?;
     let mut digest = Sha256::new();
     std::io::copy(&mut File::open(&layer)?, &mut digest).context("cannot read the layer")?;
-    let digest: String = digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digest = oci::hex(&digest.finalize());
     let (uid, gid) = bundle.user;
     let config = json!({
         "architecture": oci::architecture(),
