@@ -796,3 +796,40 @@ fn old_versions_are_bounded_and_kept_a_minute() {
     install(at, &["--remove", "seccast/web.json", "--force"]);
     assert_eq!(names(&at.join("root/seccast")), [""; 0]);
 }
+
+/// A device, a link, or a file of somebody else's in place of `--ready`.
+#[test]
+fn what_is_not_a_mark_of_readiness_is_not_removed() {
+    let folder = folder();
+    let at = folder.path();
+    let watch = |file: &str| {
+        let watch = ["--watch", "new", "--root", "root", "--ready", file];
+        refuses(at, &watch, &[file, "is not what --ready writes"]);
+    };
+    fs::write(at.join("notes"), "ready to go\n").unwrap();
+    watch("notes");
+    symlink("notes", at.join("link")).unwrap();
+    watch("link");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        at.join("fifo"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RWXU,
+        0,
+    )
+    .unwrap();
+    watch("fifo");
+    for name in ["notes", "link", "fifo"] {
+        assert!(fs::symlink_metadata(at.join(name)).is_ok(), "{name}");
+    }
+
+    // That of a process that was killed, before or after it was written.
+    fs::create_dir(at.join("profiles")).unwrap();
+    for left in ["", "ready\n"] {
+        fs::write(at.join("ready"), left).unwrap();
+        let watch = Watch::start(at, &[]);
+        watch.says("seccast: ready");
+        assert_eq!(watch.end().0, Some(0));
+        assert!(!at.join("ready").exists());
+    }
+}

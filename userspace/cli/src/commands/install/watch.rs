@@ -2,7 +2,7 @@
 
 use super::{audit, localhost, told, usage::Asked};
 use crate::{args::install::InstallArgs, exit::Exit, output};
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use seccast_kube::{cluster::Access, node::remove_taint};
 use seccast_node::{Change, FOLDER, KEEP, Source, Watcher, fingerprint, mirror};
 use signal_hook::{
@@ -33,6 +33,9 @@ const SETTLE: Duration = Duration::from_millis(20);
 
 /// The first and the longest pause between two tries at the API server.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
+
+/// What is in the file of `--ready`; less, where a process was killed as it wrote.
+const READY: &[u8] = b"ready\n";
 
 /// What wakes the loop.
 enum News {
@@ -207,7 +210,7 @@ impl Ready {
         self.shared.store(is, Ordering::Relaxed);
         if is && !self.is {
             if let Some(file) = &self.file {
-                fs::write(file, "ready\n")
+                fs::write(file, READY)
                     .with_context(|| format!("cannot write {}", file.display()))?;
             }
             if !args.quiet {
@@ -237,7 +240,15 @@ impl Ready {
         let Some(file) = self.file.as_ref().filter(|_| self.is) else {
             return Ok(());
         };
-        match fs::remove_file(file) {
+        let removed = match fs::symlink_metadata(file) {
+            // A device, or what somebody else keeps there, is not ours to remove.
+            Ok(there) if !there.is_file() || !READY.starts_with(&fs::read(file)?) => bail!(
+                "{} is there and is not what --ready writes: name a file that nobody else uses",
+                file.display()
+            ),
+            there => there.and_then(|_| fs::remove_file(file)),
+        };
+        match removed {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("cannot remove {}", file.display()))
             }
