@@ -156,6 +156,15 @@ impl Fixture {
         }
     }
 
+    /// Removes all profiles that seccast has put on the nodes: agents leave what they put.
+    pub fn remove_profiles(&self) {
+        for node in &self.nodes {
+            for folder in ["seccast", "agent"] {
+                let _ = fs::remove_dir_all(self.disk(node, SECCOMP).join(folder));
+            }
+        }
+    }
+
     /// Writes a kubeconfig of whoever has this token.
     pub fn kubeconfig_with(&self, token: &str, file: &Path) {
         let view = ["config", "view", "--raw", "--minify", "--flatten"];
@@ -200,10 +209,11 @@ impl Fixture {
         tainted
     }
 
-    /// The agents of a kustomization, `deploy/kustomize` for example.
+    /// The agents of a kustomization, `deploy/kustomize` for example, on nodes without profiles.
     #[must_use]
     pub fn agents(&self, kustomization: &Path) -> Agents<'_> {
         let agents = Agents(self.namespace("seccast"));
+        self.remove_profiles();
         agents.change(kustomization);
         agents
     }

@@ -718,7 +718,7 @@ spec:
         let file = file.to_str().unwrap();
         if by_file {
             let args = [file, "--profile", "e2e/same.json", "--in-place"];
-            expect(&attach(&cluster, &space, &args), 0, &[]);
+            expect(&cluster.run(&[&["attach"], &args[..]].concat()), 0, &[]);
         }
         space.kubectl(&["apply", "--filename", file]);
         if !by_file {

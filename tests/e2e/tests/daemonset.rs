@@ -271,11 +271,6 @@ fn the_agent_has_two_capabilities_and_one_right_and_keeps_its_node() {
 #[test]
 fn the_agent_runs_under_the_profile_that_another_recorded() {
     let cluster = cluster();
-    for node in &cluster.nodes {
-        for folder in ["seccast", "agent"] {
-            let _ = fs::remove_dir_all(cluster.disk(node, SECCOMP).join(folder));
-        }
-    }
     let space = cluster.agents(&Agents::kustomization());
     let node = cluster.node(1).name.clone();
     // A second instance on the same node, which the DaemonSet does not know of.

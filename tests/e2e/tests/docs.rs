@@ -29,6 +29,7 @@ fn from_staging_to_production_is_as_the_page_says() {
         ] {
             cluster.kubectl(words);
         }
+        cluster.remove_profiles();
     };
     clean();
     // The reader's shell, where kubectl has its cluster.

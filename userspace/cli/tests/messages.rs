@@ -688,7 +688,7 @@ fn what_cannot_be_attached_is_told_and_nothing_is_changed() {
         good,
         WEB,
         3,
-        &["pod.yaml", "Windows", "refuses every seccompProfile"],
+        &["pod.yaml", "Windows", "no Pod can have a seccompProfile"],
     );
     let broken = POD.replace("  - name", "  - 'name");
     attach(

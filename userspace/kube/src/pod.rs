@@ -38,6 +38,11 @@ pub enum PathError {
         "the path has an element `..`, which Kubernetes refuses: give one below the kubelet's seccomp folder"
     )]
     Parent,
+    /// Another spelling of the same.
+    #[error(
+        "the path has an element `.` or an empty one: write it without, such as seccast/web.json, since paths are compared letter by letter"
+    )]
+    Spelling,
     /// A newline and the like.
     #[error("the path has a control character")]
     Control,
@@ -69,6 +74,9 @@ impl FromStr for LocalhostProfile {
         }
         if text.split('/').any(|element| element == "..") {
             return Err(PathError::Parent);
+        }
+        if text.split('/').any(|element| matches!(element, "" | ".")) {
+            return Err(PathError::Spelling);
         }
         if text.chars().any(char::is_control) {
             return Err(PathError::Control);
@@ -226,9 +234,7 @@ pub fn choose(spec: &Value, names: &[String]) -> Result<Vec<Container>, ChooseEr
 
 /// A Pod that can have no seccomp profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "it is for Windows (`os.name: windows`), where the API server refuses every seccompProfile"
-)]
+#[error("it is for Windows (`os.name` or `nodeSelector`), where no Pod can have a seccompProfile")]
 pub struct Windows;
 
 /// Whether the Pod may have a profile at all.
@@ -236,7 +242,7 @@ pub struct Windows;
 /// # Errors
 /// For Windows.
 pub fn attachable(spec: &Value) -> Result<(), Windows> {
-    if spec["os"]["name"] == "windows" {
+    if spec["os"]["name"] == "windows" || spec["nodeSelector"]["kubernetes.io/os"] == "windows" {
         return Err(Windows);
     }
     Ok(())
@@ -519,21 +525,17 @@ mod tests {
     #[test]
     fn paths_that_no_kubelet_finds_are_refused() {
         let parse = |text: &str| text.parse::<LocalhostProfile>();
-        for good in [
-            "web.json",
-            "seccast/web.json",
-            "a..b/..c/d..",
-            "./x.json",
-            "ä b.json",
-        ] {
+        for good in ["web.json", "seccast/web.json", "a..b/..c/d..", "ä b.json"] {
             assert_eq!(parse(good).unwrap().as_str(), good);
         }
-        let long = "a/".repeat(2048);
+        let long = "a/".repeat(2047) + "ab";
         let cases = [
             ("", PathError::Empty),
             ("/var/lib/kubelet/seccomp/web.json", PathError::Absolute),
             ("..", PathError::Parent),
             ("a/../b", PathError::Parent),
+            ("./x.json", PathError::Spelling),
+            ("a//b", PathError::Spelling),
             ("a\nb", PathError::Control),
             (&long, PathError::Long(4096)),
         ];

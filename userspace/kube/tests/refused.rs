@@ -227,7 +227,7 @@ fn what_is_no_workload_is_told() {
         &pod("spec:\n  os: {name: windows}\n  containers:\n  - name: a\n"),
         &[],
         false,
-        "Pod/p: it is for Windows (`os.name: windows`), where the API server refuses every seccompProfile",
+        "Pod/p: it is for Windows (`os.name` or `nodeSelector`), where no Pod can have a seccompProfile",
     );
     refuses(
         &pod("spec:\n  containers:\n  - name: a\n    securityContext: none\n"),
@@ -270,6 +270,7 @@ fn only_profiles_of_files_are_taken_out() {
     let local = with("{type: Localhost, localhostProfile: old.json}");
     let emptied = Outcome::Detached {
         emptied: Some("securityContext".to_owned()),
+        comments: Vec::new(),
     };
     assert_eq!(
         detach(&local, None),
@@ -309,7 +310,13 @@ fn only_profiles_of_files_are_taken_out() {
     let emptied = None;
     assert_eq!(
         detach(&flow, None),
-        (empty, vec![Outcome::Detached { emptied }])
+        (
+            empty,
+            vec![Outcome::Detached {
+                emptied,
+                comments: Vec::new()
+            }]
+        )
     );
 
     let (text, outcomes) = attach(&local, &[]).unwrap();
@@ -471,6 +478,134 @@ fn characters_in_two_halves_are_left_as_they_are() {
         assert!(
             text.contains(halves) && text.contains("Localhost"),
             "{text}"
+        );
+    }
+}
+
+/// A comment belongs to whoever wrote it: it stays where it was, or is named when what it stood in goes.
+#[test]
+fn comments_stay_with_what_they_are_about() {
+    let profile = "{type: Localhost, localhostProfile: web.json}";
+    let of = |context: &str| {
+        pod(&format!(
+            "spec:\n  containers:\n  - name: a\n    securityContext: {context}\n"
+        ))
+    };
+    let detached = |text: &str| {
+        let (text, outcomes) = ask(text, &[], None, &Wanted::Detached(None)).unwrap();
+        let [Outcome::Detached { comments, .. }] = &outcomes[..] else {
+            panic!("{outcomes:?}")
+        };
+        (text, comments.clone())
+    };
+    let none = Vec::<String>::new();
+    // In braces, one entry a line: attached behind the comment of the last entry, and out again.
+    for comma in ["", ","] {
+        let before = of(&format!(
+            "{{\n      runAsUser: 1, # user\n      runAsGroup: 2{comma} # group\n    }}"
+        ));
+        let (after, _) = ask(&before, &[], None, &Wanted::Attached("web.json".to_owned())).unwrap();
+        assert!(
+            after.contains("runAsGroup: 2, # group\n      seccompProfile: {"),
+            "{after}"
+        );
+        assert_eq!(detached(&after), (before, none.clone()));
+    }
+    // Written by hand, at each place.
+    for (context, left) in [
+        (
+            format!(
+                "{{\n      runAsUser: 1, # user\n      # about the profile\n      seccompProfile: {profile}, # p\n    }}"
+            ),
+            "{\n      runAsUser: 1, # user\n      # about the profile\n       # p\n    }",
+        ),
+        (
+            format!(
+                "{{\n      seccompProfile: {profile},\n      # about the user\n      runAsUser: 1\n    }}"
+            ),
+            "{\n      \n      # about the user\n      runAsUser: 1\n    }",
+        ),
+        (
+            format!(
+                "{{\n      runAsUser: 1, # user\n      seccompProfile: {profile},\n      runAsGroup: 2 # group\n    }}"
+            ),
+            "{\n      runAsUser: 1, # user\n      runAsGroup: 2 # group\n    }",
+        ),
+    ] {
+        assert_eq!(detached(&of(&context)), (of(left), none.clone()));
+    }
+    // Behind the dash of a list's item.
+    let first = pod(&format!(
+        "spec:\n  containers:\n  - securityContext:\n      seccompProfile: {profile}\n    # about the name\n    name: a\n"
+    ));
+    let left = pod("spec:\n  containers:\n  - # about the name\n    name: a\n");
+    assert_eq!(detached(&first), (left, none.clone()));
+    // What it stands in goes.
+    let within = pod(&format!(
+        "spec:\n  containers:\n  - name: a # '#' is no comment: \"# b\"\n    securityContext:  # c\n      # d\n      seccompProfile: {profile}\n    args: [\"# no\"]\n"
+    ));
+    let left = pod(
+        "spec:\n  containers:\n  - name: a # '#' is no comment: \"# b\"\n    args: [\"# no\"]\n",
+    );
+    let comments = ["# c", "# d"].map(str::to_owned).to_vec();
+    assert_eq!(detached(&within), (left, comments));
+}
+
+#[test]
+fn a_service_or_container_of_which_nothing_is_left_is_an_empty_map() {
+    let detach = |text: &str| ask(text, &[], None, &Wanted::Detached(None)).unwrap().0;
+    assert_eq!(
+        detach("services:\n  web:\n    security_opt:\n      - seccomp=./all.json\n# end\n"),
+        "services:\n  web:\n    {}\n# end\n"
+    );
+    let knative = |container: &str| {
+        format!(
+            "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {{name: s}}\nspec:\n  template:\n    spec:\n      containers:\n        - {container}\n"
+        )
+    };
+    let context = "securityContext:\n            seccompProfile:\n              type: Localhost\n              localhostProfile: web.json";
+    assert_eq!(detach(&knative(context)), knative("{}"));
+}
+
+#[test]
+fn what_only_a_pod_says_is_no_container_s_context() {
+    let attach = |text: &str, path: Option<&str>| {
+        ask(text, &[], path, &Wanted::Attached("web.json".to_owned()))
+    };
+    let of_pod = "prometheus:\n  securityContext: {runAsGroup: 2000, fsGroup: 2000}\n";
+    assert_eq!(
+        attach(of_pod, None).unwrap_err(),
+        ManifestError::Values(Vec::new())
+    );
+    let path = "prometheus.securityContext.seccompProfile";
+    assert_eq!(
+        attach(of_pod, Some(path)).unwrap_err(),
+        ManifestError::ValuesPath(path.to_owned())
+    );
+    assert_eq!(
+        attach("services:\n  web:\n    image: a\n", Some("a.b")).unwrap_err(),
+        ManifestError::NotValues("a compose file")
+    );
+    assert_eq!(
+        attach("services: {}\n", None).unwrap_err(),
+        ManifestError::NoService
+    );
+    let windows =
+        pod("spec:\n  nodeSelector: {kubernetes.io/os: windows}\n  containers:\n  - name: a\n");
+    let refused = attach(&windows, None).unwrap_err();
+    assert!(
+        matches!(refused, ManifestError::Windows { .. }),
+        "{refused}"
+    );
+    for path in [
+        "./web.json",
+        "seccast//web.json",
+        "seccast/./web.json",
+        "seccast/",
+    ] {
+        assert_eq!(
+            path.parse::<seccast_kube::pod::LocalhostProfile>(),
+            Err(PathError::Spelling)
         );
     }
 }

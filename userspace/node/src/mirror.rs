@@ -30,7 +30,7 @@ pub enum Change {
     Failed(Name, NodeError),
     /// An alias was removed, since its file left the folder.
     Removed(Name),
-    /// Its file left the folder, and a container uses it, or may: it stays.
+    /// Its file left the folder, and a container uses it, or may, or nobody can be asked: it stays.
     InUse(Name),
     /// An old version was removed.
     Dropped(Name, Hash),
@@ -38,8 +38,9 @@ pub enum Change {
     Empty,
 }
 
-/// Whether a container uses a file, or may, by its name in our folder.
-pub type InUse<'a> = dyn Fn(&str) -> bool + 'a;
+/// Whether a container uses a file, or may, by its name in our folder; `None` where there is nobody to ask. Then what Pods name stays, and
+/// of old versions the last [`KEEP`].
+pub type InUse<'a> = dyn Fn(&str) -> Option<bool> + 'a;
 
 /// What is not on the node as it is in the folder: missing, changed, or there without being in the folder.
 ///
@@ -103,9 +104,9 @@ pub fn mirror(source: &Source, root: &Path, in_use: &InUse<'_>) -> Result<Vec<Ch
     // Asked before the lock: an answer may take longer than others wait for it.
     let (stay, go): (Vec<_>, Vec<_>) = left(source, &listing)
         .into_iter()
-        .partition(|name| in_use(&name.file()));
+        .partition(|name| in_use(&name.file()) != Some(false));
     let mut old = superfluous(&listing);
-    old.retain(|(name, hash)| !in_use(&name.version(*hash)));
+    old.retain(|(name, hash)| in_use(&name.version(*hash)) != Some(true));
     let all_stay = stay.len() == different.len();
     changes.extend(stay.into_iter().map(Change::InUse));
     if all_stay && old.is_empty() {
@@ -249,7 +250,7 @@ mod tests {
         source.profiles.insert(audit.clone(), content.clone());
         let listing = || root_of.folder().unwrap().unwrap().list().unwrap();
         assert_eq!(left(&source, &listing()), []);
-        let changes = mirror(&source, &root, &|_| false).unwrap();
+        let changes = mirror(&source, &root, &|_| Some(false)).unwrap();
         assert!(
             matches!(&changes[..], [Change::Empty, Change::Put(put, ..)] if *put == audit),
             "{changes:?}"
@@ -276,16 +277,18 @@ mod tests {
         let in_use = |file: &str| {
             assert_eq!(file, "web.json");
             drop(root_of.lock().unwrap());
-            true
+            Some(true)
         };
         let changes = mirror(&source, &root, &in_use).unwrap();
         assert!(
             matches!(&changes[..], [Change::InUse(stays), Change::Put(..)] if *stays == web),
             "{changes:?}"
         );
-        let changes = mirror(&source, &root, &|_| true).unwrap();
-        assert!(matches!(&changes[..], [Change::InUse(_)]), "{changes:?}");
-        let changes = mirror(&source, &root, &|_| false).unwrap();
+        for unknown in [Some(true), None] {
+            let changes = mirror(&source, &root, &|_| unknown).unwrap();
+            assert!(matches!(&changes[..], [Change::InUse(_)]), "{changes:?}");
+        }
+        let changes = mirror(&source, &root, &|_| Some(false)).unwrap();
         assert!(matches!(&changes[..], [Change::Removed(_)]), "{changes:?}");
     }
 }

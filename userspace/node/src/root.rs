@@ -125,16 +125,20 @@ impl Root {
             Err(NodeError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
             other => return other,
         }
-        match mkdirat(CWD, path, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => {}
+        let made = match mkdirat(CWD, path, Mode::from_raw_mode(0o755)) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
             Err(Errno::NOENT) => {
                 return Err(NodeError::NoRoot {
                     path: path.parent().unwrap_or(path).to_owned(),
                 });
             }
             Err(errno) => return Err(io_error("make", path)(errno)),
-        }
+        };
         let root = Self::open(path)?;
+        if made {
+            open_to_all(&root.fd, path)?;
+        }
         let parent = openat(
             &root.fd,
             "..",
@@ -197,7 +201,12 @@ impl Root {
     fn make_folder(&self) -> Result<()> {
         let path = self.path.join(FOLDER);
         match mkdirat(&self.fd, FOLDER, Mode::from_raw_mode(0o755)) {
-            Ok(()) => fsync(&self.fd).map_err(io_error("sync", &self.path)),
+            Ok(()) => {
+                if let Some(fd) = beneath(&self.fd, FOLDER, OFlags::DIRECTORY, &path)? {
+                    open_to_all(&fd, &path)?;
+                }
+                fsync(&self.fd).map_err(io_error("sync", &self.path))
+            }
             Err(Errno::EXIST) => Ok(()),
             Err(errno) => Err(io_error("make", &path)(errno)),
         }
@@ -613,6 +622,11 @@ fn is_young(since: SystemTime) -> bool {
 
 fn is_regular(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+}
+
+/// What a umask took from a folder of ours: whoever looks at a node need not be root.
+fn open_to_all(folder: &OwnedFd, path: &Path) -> Result<()> {
+    fchmod(folder, Mode::from_raw_mode(0o755)).map_err(io_error("change the mode of", path))
 }
 
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(Errno) -> NodeError + use<> {

@@ -55,7 +55,7 @@ pub struct InstallArgs {
     #[arg(long)]
     pub prune: bool,
     /// Remove what is in use as well, or may be
-    #[arg(long, conflicts_with_all = ["wanted", "list"])]
+    #[arg(long, requires = "asks", conflicts_with_all = ["profiles", "list"])]
     pub force: bool,
     /// Only compare: exit with 1 when something is not on the node as it should be
     #[arg(long, requires = "wanted")]
@@ -84,7 +84,7 @@ pub struct ReadyArgs {
     #[arg(
         long,
         requires = "watch",
-        conflicts_with = "check",
+        conflicts_with_all = ["check", "profiles", "unwanted"],
         value_name = "FILE"
     )]
     pub ready: Option<PathBuf>,
@@ -92,7 +92,7 @@ pub struct ReadyArgs {
     #[arg(
         long,
         requires = "watch",
-        conflicts_with = "check",
+        conflicts_with_all = ["check", "profiles", "unwanted"],
         value_name = "NAME"
     )]
     pub node: Option<String>,
@@ -113,10 +113,20 @@ pub struct ReadyArgs {
 #[derive(Debug, Args)]
 pub struct UsageArgs {
     /// The container runtime's CRI socket, where not in a usual place
-    #[arg(long, requires = "asks", value_name = "PATH")]
+    #[arg(
+        long,
+        requires = "asks",
+        conflicts_with = "profiles",
+        value_name = "PATH"
+    )]
     pub cri_socket: Option<PathBuf>,
     /// Ask the kubelet as well: its Pods name profiles before they start
-    #[arg(long, requires = "asks", value_name = "https://NODE:10250")]
+    #[arg(
+        long,
+        requires = "asks",
+        conflicts_with = "profiles",
+        value_name = "https://NODE:10250"
+    )]
     pub kubelet: Option<String>,
     /// The kubelet's token, where not the Pod's service account's
     #[arg(long, requires = "kubelet", value_name = "FILE")]

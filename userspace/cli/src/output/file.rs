@@ -4,7 +4,7 @@ use anyhow::{Context as _, bail};
 use std::{
     fs::{self, File, OpenOptions},
     io::{Write as _, stdout},
-    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
 };
 
@@ -119,9 +119,13 @@ fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
         .prefix(".seccast-")
         .tempfile_in(folder)?;
     temporary.write_all(text.as_bytes())?;
-    // As an ordinary file: what was there keeps its mode; else what the umask leaves of 0666 would need a race to find out,
-    // and a profile is no secret.
-    let mode = fs::metadata(path).map_or(0o644, |metadata| metadata.permissions().mode() & 0o7777);
+    // As an ordinary file: what was there keeps its owner, as far as we may give files away, and its mode; else what the umask leaves of
+    // 0666 would need a race to find out, and a profile is no secret.
+    let before = fs::metadata(path);
+    if let Ok(before) = &before {
+        let _ = fchown(temporary.as_file(), Some(before.uid()), Some(before.gid()));
+    }
+    let mode = before.map_or(0o644, |metadata| metadata.permissions().mode() & 0o7777);
     temporary
         .as_file()
         .set_permissions(fs::Permissions::from_mode(mode))?;
@@ -181,6 +185,20 @@ mod tests {
             1,
             "a temporary file was left"
         );
+    }
+
+    #[test]
+    fn a_file_of_somebody_else_stays_theirs() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.json");
+        fs::write(&path, "old").unwrap();
+        if fchown(File::open(&path).unwrap(), Some(1234), Some(1235)).is_err() {
+            println!("SKIPPED: only root gives files away");
+            return;
+        }
+        Destination::check(&path).unwrap().write("new").unwrap();
+        let after = fs::metadata(&path).unwrap();
+        assert_eq!((after.uid(), after.gid()), (1234, 1235));
     }
 
     #[test]

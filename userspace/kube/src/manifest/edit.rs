@@ -241,6 +241,15 @@ impl<'a> Source<'a> {
             if alone && (!*flow || above == Some(true)) {
                 continue;
             }
+            // A container of which nothing is left is a map all the same, and not nothing.
+            if let ([(key, value)], false, None) = (&entries[..], *flow, above)
+                && !std::ptr::eq(map, &self.document.root)
+            {
+                return Ok(vec![Edit {
+                    range: key.start..own_end(value).max(key.end),
+                    text: "{}".to_owned(),
+                }]);
+            }
             let spans: Vec<_> = entries
                 .iter()
                 .map(|(key, value)| key.start..value.end.max(key.end))
@@ -259,8 +268,12 @@ impl<'a> Source<'a> {
             };
         };
         let next = spans.get(at + 1);
+        let before = at.checked_sub(1).and_then(|at| spans.get(at));
+        if flow && let Some(edit) = self.remove_beside_comments(before, &span, next) {
+            return edit;
+        }
         let range = if flow {
-            match (at.checked_sub(1).and_then(|at| spans.get(at)), next) {
+            match (before, next) {
                 (Some(before), _) => before.end..span.end,
                 (None, Some(next)) => span.start..next.start,
                 (None, None) => span,
@@ -277,7 +290,8 @@ impl<'a> Source<'a> {
                         && self.line_start(next.start) != start
                         && !self.is_item(spans) =>
                 {
-                    span.start..next.start
+                    // And so does a comment above it.
+                    span.start..self.comment_above(span.start, next.start)
                 }
                 _ => self.lines(start, span.end),
             }
@@ -286,6 +300,66 @@ impl<'a> Source<'a> {
             range,
             text: String::new(),
         }
+    }
+
+    /// The same in braces, where comments stand between this entry and its neighbours: they stay. `None` where there are none.
+    fn remove_beside_comments(
+        self,
+        before: Option<&Range<usize>>,
+        span: &Range<usize>,
+        next: Option<&Range<usize>>,
+    ) -> Option<Edit> {
+        let Some(before) = before else {
+            let next = next?;
+            let gap = self.text.get(span.end..next.start)?;
+            return gap.contains('#').then(|| Edit {
+                range: span.start..next.start,
+                text: gap.replacen(',', "", 1),
+            });
+        };
+        let gap = self.text.get(before.end..span.start)?;
+        if !gap.contains('#') {
+            return None;
+        }
+        // Whose comma stands before it, unless another follows.
+        let behind = self.text.get(span.end..).unwrap_or_default();
+        let comma = behind.trim_start();
+        let (end, gap) = if comma.starts_with(',') {
+            let comma = span.end + behind.len() - comma.len();
+            (comma + 1, gap.to_owned())
+        } else {
+            (span.end, gap.replacen(',', "", 1))
+        };
+        let (line_end, _) = self.line_end(end);
+        let rest = self.text.get(end..line_end).unwrap_or_default();
+        let text = if rest.trim().is_empty() {
+            gap.trim_end().to_owned()
+        } else {
+            gap
+        };
+        Some(Edit {
+            range: before.end..end,
+            text,
+        })
+    }
+
+    /// Where the comments in lines of their own begin that stand directly above `at`, behind `from`; else `at`.
+    fn comment_above(self, from: usize, at: usize) -> usize {
+        let mut found = at;
+        let mut start = self.line_start(at);
+        while start > 0 {
+            let above = self.line_start(start - 1);
+            let line = self.text.get(above..start).unwrap_or_default();
+            let comment = line.trim_start();
+            if above <= from || !(comment.is_empty() || comment.starts_with('#')) {
+                break;
+            }
+            if !comment.is_empty() {
+                found = above + line.len() - comment.len();
+            }
+            start = above;
+        }
+        found
     }
 
     /// Each begins with a dash of its own.
@@ -482,12 +556,23 @@ impl<'a> Source<'a> {
                 .strip_prefix(&outer)
                 .filter(|step| !step.is_empty())
                 .unwrap_or("  ");
-            let value = flat.lines(new, lead, step, if eol.is_empty() { "\n" } else { eol });
-            format!(
-                ",{}{lead}{}: {value}",
-                if eol.is_empty() { "\n" } else { eol },
-                flat.key(key)
-            )
+            let eol = if eol.is_empty() { "\n" } else { eol };
+            let value = flat.lines(new, lead, step, eol);
+            let entry = format!("{eol}{lead}{}: {value}", flat.key(key));
+            // A comment behind the last entry is its own.
+            let (line_end, _) = self.line_end(end);
+            let rest = self.text.get(end..line_end).unwrap_or_default();
+            let (comma, comment) = match rest.strip_prefix(',') {
+                Some(comment) => (",", comment),
+                None => ("", rest),
+            };
+            if comment.trim_start().starts_with('#') {
+                return Edit {
+                    range: end..line_end,
+                    text: format!(",{comment}{entry}{comma}"),
+                };
+            }
+            format!(",{entry}")
         } else {
             let space = if flat.compact { "" } else { " " };
             format!(",{space}{}:{space}{}", flat.key(key), flat.value(new))
@@ -643,6 +728,19 @@ fn usual(root: &Node, width: impl Fn(&(Node, Node)) -> Option<usize>) -> Option<
         .iter()
         .max_by_key(|(width, count)| (**count, usize::MAX - **width));
     most.map(|(width, _)| *width)
+}
+
+/// Where the last scalar or brace of a value ends.
+fn own_end(node: &Node) -> usize {
+    let inner = match &node.data {
+        Data::Seq { flow: false, items } => items.last(),
+        Data::Map {
+            flow: false,
+            entries,
+        } => entries.last().map(|(_, value)| value),
+        _ => None,
+    };
+    inner.map_or(node.end, own_end)
 }
 
 /// Where a value's own lines end: without the empty lines behind a block scalar, which only some of them keep.

@@ -84,6 +84,8 @@ pub enum Outcome {
     Detached {
         /// What went with it, since it held nothing else: an empty one that was there before is not brought back.
         emptied: Option<String>,
+        /// Comments that stood in what is gone.
+        comments: Vec<String>,
     },
     /// Another profile than the one to be taken out, which stays.
     Other(String),
@@ -180,6 +182,9 @@ pub enum ManifestError {
         /// " (did you mean …?)", or nothing.
         suggestion: String,
     },
+    /// An empty compose file.
+    #[error("it has no services")]
+    NoService,
     /// No such service.
     #[error("it has no service `{name}`{suggestion}: {}", .names.join(", "))]
     Service {
@@ -195,7 +200,7 @@ pub enum ManifestError {
     Values(Vec<String>),
     /// `--values-path` that is none.
     #[error(
-        "`{0}` is no path in Helm values: give keys joined by dots, such as controller.containerSecurityContext"
+        "`{0}` is no path of a securityContext in Helm values: give its keys joined by dots, such as controller.containerSecurityContext"
     )]
     ValuesPath(String),
     /// `--values-path` for something else.
@@ -495,10 +500,26 @@ fn reach(
                     .last()
                     .filter(|_| was && !is)
                     .map(|key| (*key).to_owned()),
+                comments: lost_comments(text, &changed, json)?,
             }
         }
     };
     Ok((changed, outcome))
+}
+
+/// The comments that are in `before` and not in `after`.
+fn lost_comments(before: &str, after: &str, json: bool) -> Result<Vec<String>, ManifestError> {
+    if json {
+        return Ok(Vec::new());
+    }
+    let (was, is) = (read(before, json)?, read(after, json)?);
+    let mut left = tree::comments(after, &is);
+    let mut lost = tree::comments(before, &was);
+    lost.retain(|comment| {
+        let found = left.iter().position(|it| it == comment);
+        found.map(|at| left.swap_remove(at)).is_none()
+    });
+    Ok(lost.into_iter().map(str::to_owned).collect())
 }
 
 /// One place that is to be changed.

@@ -96,6 +96,9 @@ pub(super) fn find(
         if kubernetes {
             return Err(ManifestError::NotValues("a manifest"));
         }
+        if compose {
+            return Err(ManifestError::NotValues("a compose file"));
+        }
         return Ok((Dialect::Values, vec![value_at(path, &values, wanted)?]));
     }
     if compose {
@@ -343,6 +346,7 @@ fn services(
         .unwrap_or_default();
     let chosen = match (&selection.containers[..], &names[..]) {
         ([], [only]) => vec![only.clone()],
+        ([], []) => return Err(ManifestError::NoService),
         ([], _) => return Err(ManifestError::Several(names)),
         (chosen, _) => chosen.to_vec(),
     };
@@ -395,7 +399,7 @@ fn services(
 /// The place that a dotted path names; what is missing of it will be made.
 fn value_at(path: &str, values: &[Value], wanted: &Wanted) -> Result<Found, ManifestError> {
     let mut keys: Vec<String> = path.split('.').map(str::to_owned).collect();
-    if keys.iter().any(String::is_empty) {
+    if keys.iter().any(String::is_empty) || path.ends_with("seccompProfile") {
         return Err(ManifestError::ValuesPath(path.to_owned()));
     }
     keys.push("seccompProfile".to_owned());
@@ -427,8 +431,18 @@ fn contexts(value: &Value, path: &str, found: &mut Vec<String>) {
         };
         let own = match key.as_str() {
             "containerSecurityContext" => true,
-            // Of the Pod, where the container's is beside it.
-            "securityContext" => !map.contains_key("containerSecurityContext"),
+            // Of the Pod, where the container's is beside it, or where it says what only a Pod can.
+            "securityContext" => {
+                let of_pod = [
+                    "fsGroup",
+                    "fsGroupChangePolicy",
+                    "supplementalGroups",
+                    "supplementalGroupsPolicy",
+                    "sysctls",
+                ];
+                !map.contains_key("containerSecurityContext")
+                    && of_pod.iter().all(|field| value[*field].is_null())
+            }
             _ => false,
         };
         if own && (value.is_object() || value.is_null()) {

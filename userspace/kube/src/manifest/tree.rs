@@ -356,3 +356,38 @@ pub(super) fn value(root: &Node, anchors: &BTreeMap<usize, &Node>) -> Value {
     let mut left = MAX_UNFOLDED;
     unfold(root, anchors, 0, &mut left)
 }
+
+/// The comments of a text, in their order, each from its `#` to the end of its line.
+pub(super) fn comments<'a>(text: &'a str, documents: &[Document]) -> Vec<&'a str> {
+    let mut scalars = Vec::new();
+    let mut rest: Vec<_> = documents.iter().map(|document| &document.root).collect();
+    while let Some(node) = rest.pop() {
+        match &node.data {
+            Data::Scalar { .. } => scalars.push(node.start..node.end),
+            Data::Seq { items, .. } => rest.extend(items),
+            Data::Map { entries, .. } => {
+                rest.extend(entries.iter().flat_map(|(key, value)| [key, value]));
+            }
+            Data::Alias(_) => {}
+        }
+    }
+    scalars.sort_unstable_by_key(|scalar| scalar.start);
+    // The only scalar that could hold it is the last that begins before it.
+    let in_scalar = |at: usize| {
+        let behind = scalars.partition_point(|scalar| scalar.start <= at);
+        let before = behind.checked_sub(1).and_then(|last| scalars.get(last));
+        before.is_some_and(|scalar| at < scalar.end)
+    };
+    let mut comments = Vec::new();
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let begins = |at: &usize| {
+            let before = line.get(..*at).unwrap_or_default();
+            (before.is_empty() || before.ends_with([' ', '\t'])) && !in_scalar(start + at)
+        };
+        let found = line.match_indices('#').map(|(at, _)| at).find(begins);
+        comments.extend(found.and_then(|at| Some(line.get(at..)?.trim_end())));
+        start += line.len();
+    }
+    comments
+}

@@ -5,7 +5,7 @@ use crate::{
     args::attach::AttachArgs,
     exit::Exit,
     input,
-    output::{self, file::Destination},
+    output::{self, file::Destination, printable},
 };
 use anyhow::{Context as _, bail};
 use seccast_kube::manifest::{self, Change, Dialect, Outcome, Selection, Wanted};
@@ -55,9 +55,12 @@ pub(super) fn run(args: &AttachArgs, files: &[String]) -> anyhow::Result<Exit> {
     } else {
         Wanted::Attached(args.wanted().unwrap_or_default().to_owned())
     };
-    let mut changed = Vec::new();
+    let mut changed: Vec<Changed<'_>> = Vec::new();
     for file in files {
         let path = Path::new(file);
+        if changed.iter().any(|one| one.path == path) {
+            continue;
+        }
         let bytes = input::bytes(path)?;
         let change = manifest::change(&bytes, &selection, &wanted)
             .map_err(|error| {
@@ -78,8 +81,9 @@ pub(super) fn run(args: &AttachArgs, files: &[String]) -> anyhow::Result<Exit> {
     if let Wanted::Attached(profile) = &wanted {
         checks(args, &changed, profile)?;
     }
-    for one in &changed {
-        report(args, one);
+    // In place it is said once it is so.
+    if !args.in_place {
+        changed.iter().for_each(|one| report(args, one));
     }
     let as_wanted = changed.iter().all(|one| one.before == one.change.text);
     if args.check {
@@ -98,27 +102,40 @@ pub(super) fn run(args: &AttachArgs, files: &[String]) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     // All places are looked at before the first is written to.
+    if !args.in_place {
+        let stdout = Destination::check(Path::new("-"))?;
+        for one in &changed {
+            stdout.write(&one.change.text)?;
+        }
+        return Ok(Exit::Done);
+    }
     let mut writes = Vec::new();
     for one in &changed {
-        if args.in_place && one.before == one.change.text {
+        if one.before == one.change.text {
+            writes.push((None, one));
             continue;
         }
-        let path = if args.in_place {
-            one.path
-        } else {
-            Path::new("-")
-        };
-        writes.push((Destination::check(path)?, one));
-    }
-    for (destination, one) in writes {
-        // Somebody else may have written it since it was read.
-        if args.in_place && input::bytes(one.path)? != one.before.as_bytes() {
+        let destination = Destination::check(one.path)?;
+        if destination.path().is_none() {
             bail!(
-                "{} has changed meanwhile: nothing was written to it; try again",
+                "{} is no regular file: leave --in-place out",
                 one.path.display()
             );
         }
-        destination.write(&one.change.text)?;
+        writes.push((Some(destination), one));
+    }
+    for (destination, one) in writes {
+        if let Some(destination) = destination {
+            // Somebody else may have written it since it was read.
+            if input::bytes(one.path)? != one.before.as_bytes() {
+                bail!(
+                    "{} has changed meanwhile: nothing was written to it; try again",
+                    one.path.display()
+                );
+            }
+            destination.write(&one.change.text)?;
+        }
+        report(args, one);
     }
     Ok(Exit::Done)
 }
@@ -204,7 +221,7 @@ fn report(args: &AttachArgs, one: &Changed<'_>) {
             Outcome::Detached { .. } if args.check => {
                 output::note(&format!("{head}: has a profile, and none is wanted"));
             }
-            Outcome::Detached { emptied } => {
+            Outcome::Detached { emptied, comments } => {
                 let does = if args.dry_run { "would lose" } else { "loses" };
                 let above = emptied.as_ref().map(|above| {
                     format!(" and its {above}, which has nothing else; if that was there before, empty, it is not brought back")
@@ -213,6 +230,10 @@ fn report(args: &AttachArgs, one: &Changed<'_>) {
                     args,
                     &format!("{head}: {does} its profile{}", above.unwrap_or_default()),
                 );
+                for comment in comments {
+                    let line = format!("{head}: {does} the comment {} with it", printable(comment));
+                    output::warning(&line, None);
+                }
             }
             Outcome::Other(other) => output::warning(
                 &format!("{head}: has {other}, which stays"),

@@ -99,7 +99,8 @@ fn check_all(args: &InstallArgs, source: &Source) -> anyhow::Result<Exit> {
     let usage = Asked::default();
     different.retain(|name| {
         let wanted = source.profiles.contains_key(name);
-        wanted || args.watch.is_some() && !usage.may_be(&args.usage, &name.file())
+        let goes = || args.force || usage.is(&args.usage, &name.file()) == Some(false);
+        wanted || args.watch.is_some() && goes()
     });
     let bad = source
         .bad

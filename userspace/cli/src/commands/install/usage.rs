@@ -82,18 +82,23 @@ impl Usage {
 pub struct Asked(OnceCell<anyhow::Result<Option<Usage>>>);
 
 impl Asked {
-    /// Whether a file of our folder is in use, or may be, since somebody does not answer. Where there is nobody to ask it is not.
-    pub fn may_be(&self, args: &UsageArgs, file: &str) -> bool {
+    /// Whether a file of our folder is in use, or may be, since somebody does not answer; `None` where there is nobody to ask.
+    pub fn is(&self, args: &UsageArgs, file: &str) -> Option<bool> {
         match self.0.get_or_init(|| Usage::ask_if_any(args)) {
-            Ok(Some(usage)) => !usage.of(file).is_empty(),
-            Ok(None) => false,
-            Err(_) => true,
+            Ok(Some(usage)) => Some(!usage.of(file).is_empty()),
+            Ok(None) => None,
+            Err(_) => Some(true),
         }
     }
 
     /// Why nobody knows it.
     pub fn error(&self) -> Option<&anyhow::Error> {
         self.0.get()?.as_ref().err()
+    }
+
+    /// Was there nobody to ask?
+    pub fn nobody(&self) -> bool {
+        matches!(self.0.get(), Some(Ok(None)))
     }
 }
 

@@ -67,21 +67,27 @@ pub fn run(args: &InstallArgs, folder: &Path) -> anyhow::Result<Exit> {
     let mut told = Told::default();
     let mut ready = Ready::new(args)?;
     let mut seen = None;
-    let mut whole = Instant::now();
+    let mut again = Instant::now();
     loop {
         for folder in [folder, &data, &args.root, &installed] {
             watcher.iter().for_each(|watcher| watcher.add(folder));
         }
         // Before the files are read: what changes meanwhile is another fingerprint.
         let now = fingerprint(&[folder, &installed]);
-        if seen.as_ref() != Some(&now) || whole.elapsed() >= WHOLE {
+        if seen.as_ref() != Some(&now) || Instant::now() >= again {
             let (is_ready, standing) = round(args, folder);
             told.say(standing);
             ready.set(is_ready, args, &sender)?;
-            // What this round changed itself needs no other round; what others changed since, does. It is told apart by the next one,
-            // which changes nothing.
-            seen = is_ready.then_some(now);
-            whole = Instant::now();
+            if is_ready {
+                // What this round changed itself needs no other round; what others changed since, does. It is told apart by the next
+                // one, which changes nothing.
+                seen = Some(now);
+                again = Instant::now() + WHOLE;
+            } else {
+                // What it has tried in vain is no change to be answered at once.
+                seen = Some(fingerprint(&[folder, &installed]));
+                again = Instant::now() + PERIOD;
+            }
         }
         match wait(&news) {
             Some(News::Stop) => return Ok(Exit::Done),
@@ -122,7 +128,10 @@ fn round(args: &InstallArgs, folder: &Path) -> (bool, BTreeSet<String>) {
     let mut is_ready = source.bad.is_empty();
     // Asked at most once a round, and only when something is to be removed.
     let usage = Asked::default();
-    let in_use = |file: &str| usage.may_be(&args.usage, file);
+    let in_use = |file: &str| match args.force {
+        true => Some(false),
+        false => usage.is(&args.usage, file),
+    };
     let changes = mirror(&source, &args.root, &in_use).unwrap_or_else(|error| {
         is_ready = false;
         standing.insert(not_ready(format!("{:#}", anyhow::Error::from(error))));
@@ -148,7 +157,12 @@ fn round(args: &InstallArgs, folder: &Path) -> (bool, BTreeSet<String>) {
             Change::InUse(_) if usage.error().is_some() => continue,
             Change::InUse(name) => {
                 let name = localhost(&name);
-                standing.insert(format!("{name} left the folder, and stays: it is in use"));
+                let why = if usage.nobody() {
+                    "no runtime or kubelet can be asked whether a Pod uses it; `seccast install --remove` and --force remove it"
+                } else {
+                    "it is in use"
+                };
+                standing.insert(format!("{name} left the folder, and stays: {why}"));
                 continue;
             }
             Change::Empty => {
