@@ -52,12 +52,14 @@ pub fn decide(profile: &Profile, native: Arch, call: &Call) -> Action {
     let width = width(arch);
     let sources = sources(arch, raw);
     let mut gathered = Gathered::default();
-    for rule in profile.effective_rules() {
-        for (name, sub) in &sources {
-            if rule.names.contains(*name) {
-                gathered.add_all(&rule.alternatives(width), *sub, rule.action);
+    for (name, sub) in sources {
+        let mut own = Gathered::default();
+        for rule in profile.effective_rules() {
+            if rule.names.contains(name) {
+                own.add_all(rule.alternatives(width), rule.action);
             }
         }
+        gathered.take(own, sub);
     }
     let args = call.args.map(|arg| arg & width.mask());
     gathered.effect(profile.default_action).answer(&args)
@@ -71,16 +73,20 @@ impl Profile {
 
     /// What happens with each number of an ABI (as the kernel has it) for which there is a rule, in the width of its arguments.
     pub(crate) fn effects_by_number(&self, arch: Arch) -> BTreeMap<u32, Effect> {
-        let mut all: BTreeMap<u32, Gathered> = BTreeMap::new();
+        let mut by_name: BTreeMap<&str, Gathered> = BTreeMap::new();
         for rule in self.effective_rules() {
             let alternatives = rule.alternatives(width(arch));
             for name in &rule.names {
-                let through = multiplexed(arch, name).map(|(nr, sub)| (nr, Some(sub)));
-                let direct = number(arch, name).map(|nr| (nr, None));
-                for (nr, sub) in direct.into_iter().chain(through) {
-                    let gathered = all.entry(nr).or_default();
-                    gathered.add_all(&alternatives, sub, rule.action);
-                }
+                let own = by_name.entry(name).or_default();
+                own.add_all(alternatives.clone(), rule.action);
+            }
+        }
+        let mut all: BTreeMap<u32, Gathered> = BTreeMap::new();
+        for (name, own) in by_name {
+            let through = multiplexed(arch, name).map(|(nr, sub)| (nr, Some(sub)));
+            let direct = number(arch, name).map(|nr| (nr, None));
+            for (nr, sub) in direct.into_iter().chain(through) {
+                all.entry(nr).or_default().take(own.clone(), sub);
             }
         }
         all.into_iter()
@@ -90,12 +96,19 @@ impl Profile {
 }
 
 impl Gathered {
-    /// A rule's alternatives, for a call by its own number or through a multiplexer.
-    fn add_all(&mut self, alternatives: &[BTreeSet<Condition>], sub: Option<u64>, action: Action) {
+    fn add_all(&mut self, alternatives: Vec<BTreeSet<Condition>>, action: Action) {
         for conditions in alternatives {
+            self.add(conditions, action);
+        }
+    }
+
+    /// The rules of a name, for a call by its own number or through a multiplexer. There a rule that holds whatever the arguments are has a
+    /// condition, too: so the name's rules are judged before. (Those that it outdoes libseccomp refuses there, with another action.)
+    fn take(&mut self, name: Self, sub: Option<u64>) {
+        for (conditions, action) in name.reachable() {
             match sub {
-                None => self.add(conditions.clone(), action),
-                Some(sub) => self.add(through(conditions, sub), action),
+                None => self.add(conditions, action),
+                Some(sub) => self.add(through(&conditions, sub), action),
             }
         }
     }
@@ -301,6 +314,27 @@ mod tests {
                 (Arch::X86, 136, [4, 0, 0, 0, 0, 0], DEFAULT),
             ],
         );
+    }
+
+    #[test]
+    fn a_rule_without_conditions_is_the_first_through_a_multiplexer_too() {
+        let (first, second) = (Action::Errno(1), Action::Allow);
+        let domain = condition(0, Op::Eq, 2);
+        let rules: [&[(&str, Action, &[Condition])]; 2] = [
+            &[("socket", first, &[]), ("socket", second, &[])],
+            &[("socket", second, &[domain]), ("socket", first, &[])],
+        ];
+        for rules in rules {
+            let profile = profile(&[Arch::X86], rules);
+            let cases = [
+                (Arch::X86, 359, [2, 0, 0, 0, 0, 0], first),
+                (Arch::X86, 102, [1, 0, 0, 0, 0, 0], first),
+            ];
+            check(&profile, &cases);
+            check(&profile.normalized(), &cases);
+            let effects = profile.effects_by_number(Arch::X86);
+            assert_eq!(effects[&102].answer(&[1, 0, 0, 0, 0, 0]), first);
+        }
     }
 
     #[test]

@@ -134,7 +134,7 @@ impl Rule {
 }
 
 /// The rules of one call while they are collected, in the order of the profile.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Gathered {
     bare: Option<Action>,
     conditional: Vec<(BTreeSet<Condition>, Action)>,
@@ -146,6 +146,14 @@ impl Gathered {
             self.bare.get_or_insert(action);
         } else {
             self.conditional.push((conditions, action));
+        }
+    }
+
+    /// The rules but those that one without conditions outdoes.
+    pub(crate) fn reachable(self) -> Vec<(BTreeSet<Condition>, Action)> {
+        match self.bare {
+            Some(action) => vec![(BTreeSet::new(), action)],
+            None => self.conditional,
         }
     }
 
