@@ -91,8 +91,20 @@ pub fn ids(engine: &dyn Engine) -> BTreeMap<String, String> {
 /// When the client has no folder.
 #[must_use]
 pub fn path_with(engine: &dyn Engine) -> OsString {
-    let client = PathBuf::from(engine.client().get_program());
+    path_with_all(&[engine])
+}
+
+/// The same for several: one may be the machine's own, another unpacked.
+///
+/// # Panics
+/// When a client has no folder.
+#[must_use]
+pub fn path_with_all(engines: &[&dyn Engine]) -> OsString {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::iter::once(client.parent().unwrap().to_owned());
+    let folder = |engine: &&dyn Engine| {
+        let client = PathBuf::from(engine.client().get_program());
+        client.parent().unwrap().to_owned()
+    };
+    let folders = engines.iter().map(folder);
     std::env::join_paths(folders.chain(std::env::split_paths(&path))).unwrap()
 }

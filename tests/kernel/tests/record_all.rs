@@ -7,7 +7,7 @@
 )]
 
 mod root {
-    use seccast_kernel::engine::{Shared, Workloads, path_with};
+    use seccast_kernel::engine::{Shared, Workloads, path_with_all};
     use seccast_kernel::repeats;
     use seccast_kernel::{Call, Record, call, calls, harmless, kernel};
     use seccast_model::arch::Arch;
@@ -124,7 +124,7 @@ mod root {
         ];
         let running = Record::all(&folder, args)
             .env("DOCKER_HOST", docker.host())
-            .env("PATH", path_with(&docker))
+            .env("PATH", path_with_all(&[&docker, &containerd]))
             .start();
         // Something that makes calls in a new cgroup and is no container.
         let session = Scope::new("all-session").unwrap();
