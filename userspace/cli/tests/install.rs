@@ -887,3 +887,24 @@ fn options_that_would_do_nothing_are_usage_errors() {
     }
     assert_eq!(names(&at.join("root")), [""; 0]);
 }
+
+#[test]
+fn folders_and_files_are_for_everybody_to_read_below_any_umask() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = folder();
+    let at = folder.path();
+    let script = "umask 077; exec \"$0\" install new/web.json --root made";
+    let output = Command::new("sh")
+        .args(["-c", script, SECCAST])
+        .current_dir(at)
+        .output();
+    assert!(output.unwrap().status.success());
+    for (path, mode) in [
+        ("made", 0o755),
+        ("made/seccast", 0o755),
+        ("made/seccast/web.json", 0o644),
+    ] {
+        let permissions = fs::metadata(at.join(path)).unwrap().permissions();
+        assert_eq!(permissions.mode() & 0o7777, mode, "{path}");
+    }
+}

@@ -531,6 +531,17 @@ fn comments_stay_with_what_they_are_about() {
             ),
             "{\n      runAsUser: 1, # user\n      runAsGroup: 2 # group\n    }",
         ),
+        // Commas in comments separate nothing.
+        (
+            format!(
+                "{{\n      runAsUser: 1 # user, one\n      , seccompProfile: {profile}\n    }}"
+            ),
+            "{\n      runAsUser: 1 # user, one\n    }",
+        ),
+        (
+            format!("{{\n      seccompProfile: {profile} # p, q\n      , runAsUser: 1\n    }}"),
+            "{\n       # p, q\n       runAsUser: 1\n    }",
+        ),
     ] {
         assert_eq!(detached(&of(&context)), (of(left), none.clone()));
     }

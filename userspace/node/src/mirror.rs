@@ -234,13 +234,20 @@ impl Watcher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tempfile::TempDir;
+
+    /// Where a root is to be, an empty folder, and a profile.
+    fn root_and_folder() -> (TempDir, [PathBuf; 2], Vec<u8>) {
+        let at = tempfile::tempdir().unwrap();
+        let paths = ["root", "profiles"].map(|name| at.path().join(name));
+        fs::create_dir(&paths[1]).unwrap();
+        let content = seccast_model::audit_profile().to_oci_json().into_bytes();
+        (at, paths, content)
+    }
 
     #[test]
     fn an_empty_folder_removes_nothing_whatever_is_wanted_besides() {
-        let at = tempfile::tempdir().unwrap();
-        let [root, folder] = ["root", "profiles"].map(|name| at.path().join(name));
-        fs::create_dir(&folder).unwrap();
-        let content = seccast_model::audit_profile().to_oci_json().into_bytes();
+        let (_at, [root, folder], content) = root_and_folder();
         let [web, audit]: [Name; 2] = ["web.json", "audit.json"].map(|name| name.parse().unwrap());
         let root_of = Root::make(&root).unwrap();
         root_of.lock().unwrap().put(&web, &content).unwrap();
@@ -265,10 +272,7 @@ mod tests {
 
     #[test]
     fn what_may_be_in_use_stays_and_is_asked_for_without_the_lock() {
-        let at = tempfile::tempdir().unwrap();
-        let [root, folder] = ["root", "profiles"].map(|name| at.path().join(name));
-        fs::create_dir(&folder).unwrap();
-        let content = seccast_model::audit_profile().to_oci_json().into_bytes();
+        let (_at, [root, folder], content) = root_and_folder();
         fs::write(folder.join("db.json"), &content).unwrap();
         let web: Name = "web.json".parse().unwrap();
         let root_of = Root::make(&root).unwrap();

@@ -246,7 +246,7 @@ impl<'a> Source<'a> {
                 && !std::ptr::eq(map, &self.document.root)
             {
                 return Ok(vec![Edit {
-                    range: key.start..own_end(value).max(key.end),
+                    range: key.start..last(value).end.max(key.end),
                     text: "{}".to_owned(),
                 }]);
             }
@@ -314,7 +314,7 @@ impl<'a> Source<'a> {
             let gap = self.text.get(span.end..next.start)?;
             return gap.contains('#').then(|| Edit {
                 range: span.start..next.start,
-                text: gap.replacen(',', "", 1),
+                text: without_comma(gap),
             });
         };
         let gap = self.text.get(before.end..span.start)?;
@@ -328,7 +328,7 @@ impl<'a> Source<'a> {
             let comma = span.end + behind.len() - comma.len();
             (comma + 1, gap.to_owned())
         } else {
-            (span.end, gap.replacen(',', "", 1))
+            (span.end, without_comma(gap))
         };
         let (line_end, _) = self.line_end(end);
         let rest = self.text.get(end..line_end).unwrap_or_default();
@@ -730,8 +730,8 @@ fn usual(root: &Node, width: impl Fn(&(Node, Node)) -> Option<usize>) -> Option<
     most.map(|(width, _)| *width)
 }
 
-/// Where the last scalar or brace of a value ends.
-fn own_end(node: &Node) -> usize {
+/// The last scalar, or what stands in braces, of a value.
+fn last(node: &Node) -> &Node {
     let inner = match &node.data {
         Data::Seq { flow: false, items } => items.last(),
         Data::Map {
@@ -740,26 +740,30 @@ fn own_end(node: &Node) -> usize {
         } => entries.last().map(|(_, value)| value),
         _ => None,
     };
-    inner.map_or(node.end, own_end)
+    inner.map_or(node, last)
+}
+
+/// The comma that separates two entries in braces: one in a comment does not.
+fn comma(gap: &str) -> Option<usize> {
+    let mut in_comment = false;
+    let found = gap.char_indices().find(|(_, c)| {
+        in_comment = *c == '#' || in_comment && *c != '\n';
+        *c == ',' && !in_comment
+    });
+    found.map(|(at, _)| at)
+}
+
+fn without_comma(gap: &str) -> String {
+    let mut text = gap.to_owned();
+    if let Some(at) = comma(gap) {
+        text.remove(at);
+    }
+    text
 }
 
 /// Where a value's own lines end: without the empty lines behind a block scalar, which only some of them keep.
 fn tree_end(text: &str, node: &Node) -> usize {
-    let mut last = node;
-    loop {
-        let inner = match &last.data {
-            Data::Seq { flow: false, items } => items.last(),
-            Data::Map {
-                flow: false,
-                entries,
-            } => entries.last().map(|(_, value)| value),
-            _ => None,
-        };
-        match inner {
-            Some(inner) => last = inner,
-            None => break,
-        }
-    }
+    let last = last(node);
     match last.data {
         Data::Scalar {
             style: Style::Block,

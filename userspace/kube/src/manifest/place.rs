@@ -399,7 +399,7 @@ fn services(
 /// The place that a dotted path names; what is missing of it will be made.
 fn value_at(path: &str, values: &[Value], wanted: &Wanted) -> Result<Found, ManifestError> {
     let mut keys: Vec<String> = path.split('.').map(str::to_owned).collect();
-    if keys.iter().any(String::is_empty) || path.ends_with("seccompProfile") {
+    if keys.iter().any(String::is_empty) || keys.last().is_some_and(|key| key == "seccompProfile") {
         return Err(ManifestError::ValuesPath(path.to_owned()));
     }
     keys.push("seccompProfile".to_owned());

@@ -482,7 +482,8 @@ fn undo(args: &AttachArgs, plan: &Plan) -> String {
         None if alike && first.is_none() => {
             format!("`seccast attach {reference}{access}{names} --detach`")
         }
-        Some(path) if alike => {
+        // Kubernetes takes spellings that `--profile` does not.
+        Some(path) if alike && path.parse::<LocalhostProfile>().is_ok() => {
             format!(
                 "`seccast attach {reference}{access}{names} --profile {}`",
                 word(path)
@@ -571,6 +572,11 @@ mod tests {
             &format!("seccast attach deploy/web --context prod --kubeconfig it's.yaml {new}"),
             &[("app", localhost("a b.json"))],
             r"`seccast attach deployment/web --context prod --kubeconfig 'it'\''s.yaml' -c app --profile 'a b.json'`",
+        );
+        check(
+            &format!("seccast attach deploy/web {new}"),
+            &[("app", localhost("./old.json"))],
+            "`kubectl rollout undo deployment/web`",
         );
         let default = Some(json!({"type": "RuntimeDefault"}));
         check(

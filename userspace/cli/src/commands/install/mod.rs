@@ -99,8 +99,7 @@ fn check_all(args: &InstallArgs, source: &Source) -> anyhow::Result<Exit> {
     let usage = Asked::default();
     different.retain(|name| {
         let wanted = source.profiles.contains_key(name);
-        let goes = || args.force || usage.is(&args.usage, &name.file()) == Some(false);
-        wanted || args.watch.is_some() && goes()
+        wanted || args.watch.is_some() && usage.is(args, &name.file()) == Some(false)
     });
     let bad = source
         .bad

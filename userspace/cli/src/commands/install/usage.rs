@@ -1,6 +1,6 @@
 //! Which installed files containers of this node use: the runtime says it, and the kubelet.
 
-use crate::args::install::UsageArgs;
+use crate::args::install::{InstallArgs, UsageArgs};
 use seccast_kube::kubelet::{Kubelet, Use};
 use seccast_node::FOLDER;
 use seccast_recorder::engine::cri::{CriError, Runtime};
@@ -82,9 +82,13 @@ impl Usage {
 pub struct Asked(OnceCell<anyhow::Result<Option<Usage>>>);
 
 impl Asked {
-    /// Whether a file of our folder is in use, or may be, since somebody does not answer; `None` where there is nobody to ask.
-    pub fn is(&self, args: &UsageArgs, file: &str) -> Option<bool> {
-        match self.0.get_or_init(|| Usage::ask_if_any(args)) {
+    /// Whether a file of our folder is in use, or may be, since somebody does not answer; `None` where there is nobody to ask. With
+    /// `--force` nobody is asked, and nothing is.
+    pub fn is(&self, args: &InstallArgs, file: &str) -> Option<bool> {
+        if args.force {
+            return Some(false);
+        }
+        match self.0.get_or_init(|| Usage::ask_if_any(&args.usage)) {
             Ok(Some(usage)) => Some(!usage.of(file).is_empty()),
             Ok(None) => None,
             Err(_) => Some(true),

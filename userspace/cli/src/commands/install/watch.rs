@@ -11,7 +11,7 @@ use signal_hook::{
 };
 use std::{
     collections::BTreeSet,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -128,10 +128,7 @@ fn round(args: &InstallArgs, folder: &Path) -> (bool, BTreeSet<String>) {
     let mut is_ready = source.bad.is_empty();
     // Asked at most once a round, and only when something is to be removed.
     let usage = Asked::default();
-    let in_use = |file: &str| match args.force {
-        true => Some(false),
-        false => usage.is(&args.usage, file),
-    };
+    let in_use = |file: &str| usage.is(args, file);
     let changes = mirror(&source, &args.root, &in_use).unwrap_or_else(|error| {
         is_ready = false;
         standing.insert(not_ready(format!("{:#}", anyhow::Error::from(error))));
@@ -254,19 +251,17 @@ impl Ready {
         let Some(file) = self.file.as_ref().filter(|_| self.is) else {
             return Ok(());
         };
-        let removed = match fs::symlink_metadata(file) {
-            // A device, or what somebody else keeps there, is not ours to remove.
-            Ok(there) if !there.is_file() || !READY.starts_with(&fs::read(file)?) => bail!(
+        let removed = match is_mark(file) {
+            Ok(true) => fs::remove_file(file),
+            Ok(false) => bail!(
                 "{} is there and is not what --ready writes: name a file that nobody else uses",
                 file.display()
             ),
-            there => there.and_then(|_| fs::remove_file(file)),
+            Err(error) => Err(error),
         };
         match removed {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", file.display()))
-            }
-            _ => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.with_context(|| format!("cannot remove {}", file.display())),
         }
     }
 }
@@ -275,6 +270,11 @@ impl Drop for Ready {
     fn drop(&mut self) {
         drop(self.clear());
     }
+}
+
+/// A device, or what somebody else keeps there, is none.
+fn is_mark(file: &Path) -> io::Result<bool> {
+    Ok(fs::symlink_metadata(file)?.is_file() && READY.starts_with(&fs::read(file)?))
 }
 
 /// Removes the taint, and tries until it is gone, while the node is ready. Files do not wait for this.
