@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Subcommand;
 
-use crate::{places, process, setup, test};
+use crate::{cargo, process, setup};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -37,11 +37,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     } = &args.what;
     process::want_root("measuring")?;
     setup::tools()?;
-    let build = test::cargo().args(["build", "--release", "--locked"]);
+    let build = cargo::cargo().args(["build", "--release", "--locked"]);
     build
         .args(["--package=seccast", "--package=seccast-bench"])
         .run()?;
-    let folder = places::target()?.join("release");
+    let folder = cargo::target()?.join("release");
     let mut run = process::Run::new(folder.join("seccast-bench")).args([
         "overhead",
         "--rounds",

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::process::{self, Run};
 use crate::steps::{self, Step};
-use crate::{bpf, codegen, demo, e2e, fuzz, places, setup, test, vm};
+use crate::{bpf, cargo, codegen, demo, e2e, fuzz, places, setup, test, vm};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -19,7 +19,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     process::want_root("running the kernel tests")?;
     let programs = places::root().join("ebpf/programs");
-    let lock = test::cargo().args(["metadata", "--locked", "--format-version", "1"]);
+    let lock = cargo::cargo().args(["metadata", "--locked", "--format-version", "1"]);
     let lock_others =
         [&programs, &places::root().join("tests/fuzz")].map(|other| lock.clone().dir(other));
     let mut all = vec![
@@ -27,10 +27,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             lock.quiet()?;
             lock_others.iter().try_for_each(Run::quiet)
         }),
-        Step::command("fmt", test::cargo().args(["fmt", "--all", "--check"])),
+        Step::command("fmt", cargo::cargo().args(["fmt", "--all", "--check"])),
         Step::command(
             "fmt-ebpf",
-            test::cargo().args([
+            cargo::cargo().args([
                 "fmt",
                 "--manifest-path",
                 "ebpf/programs/Cargo.toml",
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ),
         Step::command(
             "fmt-fuzz",
-            test::cargo().args(["fmt", "--manifest-path", "tests/fuzz/Cargo.toml", "--check"]),
+            cargo::cargo().args(["fmt", "--manifest-path", "tests/fuzz/Cargo.toml", "--check"]),
         ),
         Step::work("codegen", "cargo xtask codegen --check", || {
             codegen::run(true)
@@ -47,7 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Step::work("tools", "cargo xtask setup", || setup::tools().map(drop)),
         Step::command(
             "clippy",
-            test::cargo().args([
+            cargo::cargo().args([
                 "clippy",
                 "--workspace",
                 "--all-targets",
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ),
         Step::command(
             "doc",
-            test::cargo().env("RUSTDOCFLAGS", "-D warnings").args([
+            cargo::cargo().env("RUSTDOCFLAGS", "-D warnings").args([
                 "doc",
                 "--workspace",
                 "--no-deps",
@@ -106,7 +106,7 @@ fn lint_programs(programs: &Path) -> Result<()> {
             );
             let check = check
                 .args(["check", "--locked", "--target", bpf::TARGET, "--target-dir"])
-                .arg(places::target()?.join("clippy-ebpf"));
+                .arg(cargo::target()?.join("clippy-ebpf"));
             check.dir(programs).limit(Duration::from_secs(900)).run()
         }
         Some(bpf::Compiler::Prebuilt(rustc)) => {
@@ -127,7 +127,7 @@ fn lint_programs(programs: &Path) -> Result<()> {
                 "--target-dir",
             ]);
             let check = check
-                .arg(places::target()?.join("clippy-ebpf"))
+                .arg(cargo::target()?.join("clippy-ebpf"))
                 .args(["--", "-D", "warnings"]);
             check.dir(programs).limit(Duration::from_secs(900)).run()
         }

@@ -15,7 +15,7 @@ use seccast_rig::{Bundle, Container, Runtime, Witness, rootfs};
 use crate::process::{self, Run};
 use crate::recorder::{read_json, read_observation};
 use crate::redis::{Host, Loop};
-use crate::{dist, places, setup};
+use crate::{cargo, dist, places, setup};
 
 /// How many requests each test of redis-benchmark makes.
 const REQUESTS: u32 = 5000;
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     setup::tools()?;
     eprintln!("demo: building seccast");
     let binary = dist::build()?;
-    let folder = places::target()?.join("demo");
+    let folder = cargo::target()?.join("demo");
     fs::create_dir_all(&folder)
         .with_context(|| format!("failed to make the folder {}", folder.display()))?;
     if process::is_root() {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::places;
 use crate::process::Run;
+use crate::{cargo, places};
 
 pub(crate) fn run() -> Result<()> {
     crate::setup::tools()?;
@@ -56,7 +56,7 @@ fn documents(binary: &Path) -> Result<()> {
 
 /// Where the binary is once it is built.
 pub(crate) fn path() -> Result<PathBuf> {
-    Ok(places::target()?.join("dist/seccast"))
+    Ok(cargo::target()?.join("dist/seccast"))
 }
 
 /// Builds the binary and returns its path.
@@ -111,5 +111,5 @@ pub(crate) fn static_build(package: &str, options: &[&str]) -> Result<PathBuf> {
     } else {
         "debug"
     };
-    Ok(places::target()?.join(&triple).join(profile).join(package))
+    Ok(cargo::target()?.join(&triple).join(profile).join(package))
 }

@@ -10,7 +10,7 @@ use seccast_rig::cluster::Cluster;
 
 use crate::cluster::{self, Prepared, Up};
 use crate::process::{self, Run, check_interrupted};
-use crate::{dist, image, places, test};
+use crate::{cargo, dist, image, places};
 
 /// What holds the tests.
 pub(crate) const PACKAGE: &str = "seccast-e2e";
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// Builds the test programs and returns where they are.
 fn build_tests() -> Result<Vec<PathBuf>> {
-    let build = test::cargo().args(["test", "--locked", "--no-run", "--message-format=json"]);
+    let build = cargo::cargo().args(["test", "--locked", "--no-run", "--message-format=json"]);
     let told = build.args(["--package", PACKAGE, "--tests"]).stdout()?;
     let program = |line: &str| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;

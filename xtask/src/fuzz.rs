@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::places;
 use crate::process::Run;
+use crate::{cargo, places};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -84,7 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// Builds every target and returns the folder where they are.
 fn build(folder: &Path) -> Result<PathBuf> {
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let target = places::target()?.join("fuzz");
+    let target = cargo::target()?.join("fuzz");
     let flags: Vec<_> = COVERAGE.iter().map(|flag| format!("'{flag}'")).collect();
     // For an explicit target, so that build scripts and macros are built without counters.
     let flags = format!("target.{triple}.rustflags=[{}]", flags.join(","));
@@ -109,7 +109,7 @@ fn build(folder: &Path) -> Result<PathBuf> {
 
 fn fuzz(folder: &Path, built: &Path, name: &str, seconds: u32) -> Result<()> {
     // What is new goes below `target`; what is worth keeping is copied into `corpus` by hand.
-    let found = places::target()?.join("fuzz/found").join(name);
+    let found = cargo::target()?.join("fuzz/found").join(name);
     fs::create_dir_all(&found)
         .with_context(|| format!("failed to make the folder {}", found.display()))?;
     let run = Run::new(built.join(name))

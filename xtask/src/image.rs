@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use seccast_rig::cluster::SECCAST;
 use seccast_rig::oci::Image;
 
-use crate::{dist, places, setup};
+use crate::{cargo, dist, setup};
 
 pub(crate) fn run() -> Result<()> {
     setup::tools()?;
@@ -26,7 +26,7 @@ pub(crate) fn run() -> Result<()> {
 
 /// Where the archive is once it is made.
 pub(crate) fn path() -> Result<PathBuf> {
-    Ok(places::target()?.join("seccast-image.tar"))
+    Ok(cargo::target()?.join("seccast-image.tar"))
 }
 
 /// Packs the binary as `/seccast` and nothing else.

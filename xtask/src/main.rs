@@ -2,6 +2,7 @@
 
 mod bench;
 mod bpf;
+mod cargo;
 mod ci;
 mod cluster;
 mod codegen;
@@ -9,6 +10,7 @@ mod demo;
 mod dist;
 mod e2e;
 mod fuzz;
+mod go;
 mod guest;
 mod image;
 mod places;

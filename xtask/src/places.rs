@@ -1,10 +1,8 @@
-//! Where things are: the checkout, cargo's target folder, the cache outside the tree.
+//! Where things are: the checkout, the cache outside the tree, programs.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-
-use crate::process::Run;
 
 /// The root of the checkout that this xtask belongs to.
 pub(crate) fn root() -> PathBuf {
@@ -25,21 +23,6 @@ pub(crate) fn cache() -> Result<PathBuf> {
         .or_else(|| non_empty("HOME").map(|home| home.join(".cache")))
         .context("no place for the cache: neither SECCAST_CACHE, XDG_CACHE_HOME nor HOME is set; set SECCAST_CACHE to a folder")?;
     Ok(base.join("seccast"))
-}
-
-/// Cargo's target folder, wherever the user has put it.
-pub(crate) fn target() -> Result<PathBuf> {
-    let text = Run::new("cargo")
-        .args(["metadata", "--no-deps", "--format-version", "1"])
-        .dir(root())
-        .stdout()?;
-    let metadata: serde_json::Value =
-        serde_json::from_str(&text).context("failed to read the output of `cargo metadata`")?;
-    let dir = metadata
-        .get("target_directory")
-        .and_then(|dir| dir.as_str())
-        .context("`cargo metadata` names no target_directory")?;
-    Ok(PathBuf::from(dir))
 }
 
 /// The file that a shell would run for `name`, system folders included.

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::process::{self, Run};
 use crate::recorder::{Recorder, read_observation};
-use crate::{codegen, dist, places, setup};
+use crate::{cargo, codegen, dist, places, setup};
 
 /// At least so many recordings of each.
 const RUNS: usize = 10;
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     process::want_root("running containers and loading eBPF programs")?;
     setup::tools()?;
     let binary = dist::build()?;
-    let folder = places::target()?.join("profiles");
+    let folder = cargo::target()?.join("profiles");
     let again =
         Run::new(std::env::current_exe().context("failed to find this program's own file")?)
             .arg("profiles")

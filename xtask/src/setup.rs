@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::process::{self, Run};
-use crate::{bpf, places};
+use crate::{bpf, go, places};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -132,7 +132,7 @@ pub(crate) fn vm() -> Result<bool> {
 /// What `cargo xtask cluster` needs beyond that.
 pub(crate) fn cluster(with_compiler: bool) -> Result<bool> {
     let mut wanted = missing(CLUSTER)?;
-    if with_compiler && crate::cluster::find_go().is_none() {
+    if with_compiler && go::find().is_none() {
         wanted.extend(GO);
     }
     install(wanted)

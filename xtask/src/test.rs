@@ -1,12 +1,10 @@
 //! `cargo xtask test`: sets up, builds and runs every test.
 
-use std::time::Duration;
-
 use anyhow::Result;
 
 use crate::process::{self, Run};
 use crate::steps::{self, Step};
-use crate::{dist, places, setup};
+use crate::{cargo, dist, setup};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -25,13 +23,13 @@ pub(crate) fn steps() -> Result<Vec<Step>> {
     let rooted = ["seccast-rig", "seccast-kernel"];
     // And those of `cargo xtask e2e`, which need a cluster.
     let elsewhere = [rooted[0], rooted[1], crate::e2e::PACKAGE];
-    let test = cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]);
+    let test = cargo::cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]);
     Ok(vec![
         Step::work("setup", "cargo xtask setup", || setup::tools().map(drop)),
         // Alone first, so that a failure to compile is not read as a failed test.
         Step::command(
             "build",
-            cargo().args(["build", "--workspace", "--all-targets", "--locked"]),
+            cargo::cargo().args(["build", "--workspace", "--all-targets", "--locked"]),
         ),
         Step::command(
             "test",
@@ -43,16 +41,10 @@ pub(crate) fn steps() -> Result<Vec<Step>> {
     ])
 }
 
-pub(crate) fn cargo() -> Run {
-    Run::new("cargo")
-        .dir(places::root())
-        .limit(Duration::from_secs(2700))
-}
-
 /// The tests that need root and the running kernel: one at a time, and none may skip.
 fn kernel_tests(packages: &[&str]) -> Result<Run> {
     let binary = dist::path()?;
-    let mut run = cargo()
+    let mut run = cargo::cargo()
         .env("SECCAST_REQUIRE_KERNEL", "1")
         .env("SECCAST_BIN", binary);
     if !process::is_root() {

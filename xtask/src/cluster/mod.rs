@@ -11,7 +11,6 @@
 //! with the last process its namespaces, mounts and links are gone.
 
 mod control;
-mod go;
 mod node;
 mod programs;
 mod remains;
@@ -32,8 +31,6 @@ use seccast_rig::rootfs;
 
 use crate::process::{self, Run, check_interrupted};
 use crate::{dist, image, places, setup};
-
-pub(crate) use go::find as find_go;
 
 /// How long a cluster may take to be up on a busy machine.
 const UP: Duration = Duration::from_secs(180);

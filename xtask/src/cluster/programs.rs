@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use seccast_rig::oci::hex;
 use sha2::{Digest as _, Sha256};
 
-use super::go::Go;
+use crate::go::Go;
 use crate::places;
 use crate::process::Run;
 

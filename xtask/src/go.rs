@@ -24,14 +24,14 @@ pub(crate) fn find() -> Option<PathBuf> {
 }
 
 /// A compiler and where it keeps what it downloads and builds.
-pub(super) struct Go {
+pub(crate) struct Go {
     program: PathBuf,
     caches: PathBuf,
 }
 
 impl Go {
     /// Finds one that is new enough; `caches` is where it may put gigabytes.
-    pub(super) fn new(caches: &Path) -> Result<Self> {
+    pub(crate) fn new(caches: &Path) -> Result<Self> {
         let program = find().context("no Go compiler; run `cargo xtask setup --cluster`")?;
         let mut go = Self {
             program,
@@ -53,7 +53,7 @@ impl Go {
     }
 
     /// `go` with caches of its own, unless the user has named others. To be completed.
-    pub(super) fn run(&self) -> Run {
+    pub(crate) fn run(&self) -> Run {
         let mut run = Run::new(&self.program)
             // The caches can be removed as they are; binaries do not depend on where they are built.
             .env("GOFLAGS", "-modcacherw -mod=mod -trimpath -buildvcs=false")
@@ -71,7 +71,7 @@ impl Go {
     }
 
     /// The folder of a module of this version, downloaded.
-    pub(super) fn module(&self, module: &str, version: &str) -> Result<PathBuf> {
+    pub(crate) fn module(&self, module: &str, version: &str) -> Result<PathBuf> {
         let module = format!("{module}@{version}");
         let told = self
             .run()
