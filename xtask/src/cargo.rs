@@ -28,3 +28,17 @@ pub(crate) fn target() -> Result<PathBuf> {
         .context("`cargo metadata` names no target_directory")?;
     Ok(PathBuf::from(dir))
 }
+
+/// Builds a program of one of the workspace's packages and returns where it is.
+pub(crate) fn program(package: &str, name: &str) -> Result<PathBuf> {
+    let build = cargo().args(["build", "--locked", "--package", package, "--bin", name]);
+    let told = build
+        .arg("--message-format=json-render-diagnostics")
+        .stdout()?;
+    let executable = |line: &str| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        Some(PathBuf::from(message.get("executable")?.as_str()?))
+    };
+    let built = told.lines().filter_map(executable).next_back();
+    built.with_context(|| format!("cargo built no program {name} of {package}"))
+}

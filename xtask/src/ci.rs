@@ -5,19 +5,42 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::process::{self, Run};
-use crate::steps::{self, Step};
-use crate::{bpf, cargo, codegen, demo, e2e, fuzz, places, setup, test, vm};
+use crate::process::Run;
+use crate::steps::{self, Lane, Step};
+use crate::{bpf, cargo, codegen, demo, e2e, format, fuzz, places, setup, suite, test, vm};
+
+/// The suites of `cargo xtask ci`.
+const SUITES: [&str; 4] = ["unit", "kernel", "alone", "e2e"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only these steps, for example `--step clippy`.
+    /// Only these steps, for example `--step clippy`; `--list` names them.
     #[arg(long = "step", value_name = "NAME")]
     only: Vec<String>,
+    /// Name the steps, and which of them need root.
+    #[arg(long, conflicts_with = "only")]
+    list: bool,
+    /// Other steps run beside this one: what they have built is taken as it is.
+    #[arg(long, hide = true, requires = "only")]
+    beside: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    process::want_root("running the kernel tests")?;
+    let steps = steps(args.beside);
+    if args.list {
+        steps::list(&steps);
+        return Ok(());
+    }
+    if !args.only.is_empty() {
+        return steps::run_some(steps, &args.only);
+    }
+    suite::forget(&SUITES)?;
+    steps::run_all("ci", &steps)?;
+    test::sum_up(&SUITES)
+}
+
+/// Cheapest first, but what tests wait for before what nobody waits for.
+fn steps(beside: bool) -> Vec<Step> {
     let programs = places::root().join("ebpf/programs");
     let lock = cargo::cargo().args(["metadata", "--locked", "--format-version", "1"]);
     let lock_others =
@@ -27,24 +50,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             lock.quiet()?;
             lock_others.iter().try_for_each(Run::quiet)
         }),
-        Step::command("fmt", cargo::cargo().args(["fmt", "--all", "--check"])),
-        Step::command(
-            "fmt-ebpf",
-            cargo::cargo().args([
-                "fmt",
-                "--manifest-path",
-                "ebpf/programs/Cargo.toml",
-                "--check",
-            ]),
-        ),
-        Step::command(
-            "fmt-fuzz",
-            cargo::cargo().args(["fmt", "--manifest-path", "tests/fuzz/Cargo.toml", "--check"]),
-        ),
+        Step::work("fmt", "cargo xtask fmt --check", || format::run(true)),
+        Step::work("tables", "cargo xtask codegen --tables --check", || {
+            codegen::run_tables(true)
+        }),
+    ];
+    all.extend(test::steps(beside));
+    all.extend([
         Step::work("codegen", "cargo xtask codegen --check", || {
             codegen::run(true)
         }),
-        Step::work("tools", "cargo xtask setup", || setup::tools().map(drop)),
         Step::command(
             "clippy",
             cargo::cargo().args([
@@ -71,21 +86,33 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 "--locked",
             ]),
         ),
-    ];
-    all.push(Step::work("fuzz", "cargo xtask fuzz --seconds 10", || {
-        fuzz::run(&fuzz::Args::brief())
-    }));
-    all.extend(test::steps()?);
-    all.push(Step::work("demo", "cargo xtask demo", || {
-        demo::run(&demo::Args::default())
-    }));
-    all.push(Step::work("vm", "cargo xtask vm", || {
-        vm::run(&vm::Args::default())
-    }));
-    all.push(Step::work("e2e", "cargo xtask e2e", || {
-        e2e::run(&e2e::Args::default())
-    }));
-    steps::run(all, &args.only)
+        Step::work("demo", "cargo xtask demo", || {
+            demo::run(&demo::Args::default())
+        })
+        .lane(Lane::Tests)
+        .after(&["build", "dist"])
+        .root("running containers and loading eBPF programs"),
+        Step::work("vm", "cargo xtask vm", || vm::run(&vm::Args::default()))
+            .lane(Lane::Machine)
+            .after(&["build", "dist"]),
+        Step::work("fuzz", "cargo xtask fuzz --seconds 10", || {
+            fuzz::run(&fuzz::Args::brief())
+        })
+        .lane(Lane::Machine)
+        .after(&["build"]),
+        Step::work("kubernetes", "cargo xtask cluster build", || {
+            crate::cluster::prepare().map(drop)
+        })
+        .lane(Lane::Cluster)
+        .after(&["setup"]),
+        Step::work("e2e", "cargo xtask e2e", move || {
+            e2e::run(&e2e::Args::of_gate(beside))
+        })
+        .lane(Lane::Cluster)
+        .after(&["build", "dist"])
+        .root("running a cluster"),
+    ]);
+    all
 }
 
 /// Clippy for the eBPF program, with the compiler that builds it: Debian's comes with its own `clippy-driver`.

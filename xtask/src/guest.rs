@@ -11,6 +11,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use seccast_closed_loop::recorder::{Recorder, read_observation};
+use seccast_closed_loop::redis::{Host, Loop};
 use seccast_model::Observation;
 use seccast_model::arch::Arch;
 use seccast_model::observation::Phase;
@@ -19,8 +21,6 @@ use seccast_rig::{Bundle, Container, Runtime, rootfs};
 use serde_json::json;
 
 use crate::process::Run;
-use crate::recorder::{Recorder, read_observation};
-use crate::redis::{Host, Loop};
 
 /// What begins each line for the host.
 pub(crate) const MARK: &str = "seccast-vm: ";

@@ -16,8 +16,6 @@ mod image;
 mod places;
 mod process;
 mod profiles;
-mod recorder;
-mod redis;
 mod setup;
 mod steps;
 mod test;
@@ -43,7 +41,7 @@ enum Verb {
     /// Install what building and testing need and this machine lacks.
     Setup(setup::Args),
     /// Record redis in a container under load, and run it again under the profile that comes of it.
-    Demo(demo::Args),
+    Demo,
     /// Build one static binary with the eBPF object inside.
     Dist,
     /// Pack that binary as a container image: an archive that any node can load, no registry.
@@ -98,7 +96,7 @@ fn main() -> ExitCode {
     let verb = Args::parse().verb;
     let done = process::catch_signals().and_then(|()| match verb {
         Verb::Setup(args) => setup::run(&args),
-        Verb::Demo(args) => demo::run(&args),
+        Verb::Demo => demo::run(),
         Verb::Dist => dist::run(),
         Verb::Image => image::run(),
         Verb::Test(args) => test::run(&args),

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use seccast_closed_loop::recorder::read_json;
+use seccast_closed_loop::redis::Host;
 use seccast_model::Observation;
 use seccast_model::arch::Arch;
 use seccast_model::observation::Phase;
@@ -13,8 +15,6 @@ use seccast_rig::engine::Rootless;
 use seccast_rig::{Bundle, Contained, Engine as _, Server as _, process};
 
 use super::{SLEEPER, contained, only, record, redis, same_calls, seccast, step};
-use crate::recorder::read_json;
-use crate::redis::Host;
 
 pub(super) const STEPS: &[&str] = &[
     "rootless-session",

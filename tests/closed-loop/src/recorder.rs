@@ -11,26 +11,26 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use seccast_model::Observation;
 
-use crate::process::check_interrupted;
+use crate::interrupt;
 
 /// How long the recorder may take to be armed, and to write its files once the container has ended.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A JSON file as it is.
-pub(crate) fn read_json(file: &Path) -> Result<serde_json::Value> {
+pub fn read_json(file: &Path) -> Result<serde_json::Value> {
     let open = File::open(file).with_context(|| format!("failed to open {}", file.display()))?;
     serde_json::from_reader(BufReader::new(open))
         .with_context(|| format!("{} is not JSON", file.display()))
 }
 
-pub(crate) fn read_observation(file: &Path) -> Result<Observation> {
+pub fn read_observation(file: &Path) -> Result<Observation> {
     let bytes = fs::read(file).with_context(|| format!("failed to read {}", file.display()))?;
     Observation::from_json(&bytes)
         .with_context(|| format!("failed to understand {}", file.display()))
 }
 
 /// A running `seccast record`; ended when dropped before it has finished.
-pub(crate) struct Recorder {
+pub struct Recorder {
     child: Child,
     lines: Receiver<String>,
     said: String,
@@ -38,7 +38,7 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// Starts it and returns when nothing can be missed any more.
-    pub(crate) fn start(command: &mut Command) -> Result<Self> {
+    pub fn start(command: &mut Command) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
@@ -67,7 +67,7 @@ impl Recorder {
     }
 
     /// Waits for its end, which follows the container's, and returns what it said.
-    pub(crate) fn finish(mut self) -> Result<String> {
+    pub fn finish(mut self) -> Result<String> {
         self.read_until(|_| false)?;
         // Its standard error is closed: it ends now.
         let status = self.child.wait().context("failed to wait for seccast")?;
@@ -81,7 +81,7 @@ impl Recorder {
     fn read_until(&mut self, wanted: impl Fn(&str) -> bool) -> Result<bool> {
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
-            check_interrupted()?;
+            interrupt::check()?;
             match self.lines.recv_timeout(Duration::from_millis(100)) {
                 Ok(line) => {
                     self.said.push_str(&line);

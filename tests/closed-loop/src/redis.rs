@@ -4,52 +4,58 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use seccast_model::Observation;
 use seccast_rig::cgroup::Scope;
-use seccast_rig::{Contained, Container, Engine, Runtime, Server, load};
+use seccast_rig::{Contained, Container, Engine, Runtime, Server, load, process};
 
-use crate::process::{Run, check_interrupted};
+use crate::interrupt;
 use crate::recorder::{Recorder, read_json, read_observation};
 
+/// How long `seccast generate` may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// What the loop needs and where it writes.
-pub(crate) struct Loop<'a> {
+pub struct Loop<'a> {
     /// The binary.
-    pub(crate) seccast: &'a Path,
+    pub seccast: &'a Path,
     /// The folder of its files.
-    pub(crate) folder: &'a Path,
+    pub folder: &'a Path,
     /// Who runs the containers.
-    pub(crate) host: Host<'a>,
+    pub host: Host<'a>,
     /// How many requests each test of redis-benchmark makes.
-    pub(crate) requests: u32,
+    pub requests: u32,
 }
 
 /// Who runs a container.
-pub(crate) enum Host<'a> {
+pub enum Host<'a> {
     /// runc, with the container's cgroup in this group.
     Runc(&'a Scope),
+    /// An engine.
     Engine(&'a dyn Engine),
 }
 
 impl Loop<'_> {
-    pub(crate) fn observation(&self) -> PathBuf {
+    /// Where the recording is written.
+    pub fn observation(&self) -> PathBuf {
         self.folder.join("observation.json")
     }
 
-    pub(crate) fn profile(&self) -> PathBuf {
+    /// Where its profile is written.
+    pub fn profile(&self) -> PathBuf {
         self.folder.join("profile.json")
     }
 
     /// Records the container from its first instruction to its end, under a filter that allows everything.
     /// Returns what the recorder said.
-    pub(crate) fn record(&self) -> Result<String> {
+    pub fn record(&self) -> Result<String> {
         let name = "seccast-demo-recorded";
         let audit = self.folder.join("audit.json");
-        self.seccast()
-            .args(["generate", "--audit", "-o"])
-            .arg(&audit)
-            .quiet()?;
+        let mut generate = Command::new(self.seccast);
+        generate.args(["generate", "--audit", "-o"]).arg(&audit);
+        process::check(&mut generate, PATIENCE)?;
         if let Host::Engine(engine) = self.host {
             engine.image(&load::redis_bundle()?)?;
         }
@@ -62,22 +68,20 @@ impl Loop<'_> {
     }
 
     /// Writes the profile and the report beside it. Returns what was said.
-    pub(crate) fn generate(&self) -> Result<String> {
-        self.seccast()
-            .arg("generate")
-            .arg(self.observation())
-            .arg("-o")
-            .arg(self.profile())
-            .stderr()
+    pub fn generate(&self) -> Result<String> {
+        let mut generate = Command::new(self.seccast);
+        generate.arg("generate").arg(self.observation());
+        generate.arg("-o").arg(self.profile());
+        Ok(process::check(&mut generate, PATIENCE)?.stderr)
     }
 
     /// Starts the container again, under its profile, and puts it under the same load.
-    pub(crate) fn enforce(&self) -> Result<()> {
+    pub fn enforce(&self) -> Result<()> {
         self.run("seccast-demo-enforced", &self.profile(), || Ok(()))
     }
 
     /// The same, recorded from before the load to the end: what the profile denies is in the observation.
-    pub(crate) fn enforce_recorded(&self) -> Result<Observation> {
+    pub fn enforce_recorded(&self) -> Result<Observation> {
         let name = "seccast-demo-enforced";
         let file = self.folder.join("enforced.json");
         let mut recorder = None;
@@ -116,7 +120,7 @@ impl Loop<'_> {
             .lines()
             .any(|line| line.split_whitespace().eq(["Seccomp:", "2"]));
         ensure!(filtered, "{} runs without a filter", container.name());
-        check_interrupted()?;
+        interrupt::check()?;
         ready()?;
         load::redis(&mut container, self.requests)
             .with_context(|| format!("the load on {} failed", container.name()))
@@ -128,9 +132,5 @@ impl Loop<'_> {
             .args(["record", "--container", container, "--observation"])
             .arg(observation);
         command
-    }
-
-    fn seccast(&self) -> Run {
-        Run::new(self.seccast)
     }
 }
