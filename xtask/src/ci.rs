@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::process::Run;
 use crate::steps::{self, Lane, Step};
-use crate::{bpf, cargo, codegen, demo, e2e, format, fuzz, places, setup, suite, test, vm};
+use crate::{bpf, cargo, codegen, demo, e2e, format, fuzz, places, suite, test, vm};
 
 /// The suites of `cargo xtask ci`.
 const SUITES: [&str; 4] = ["unit", "kernel", "alone", "e2e"];
@@ -52,7 +52,7 @@ fn steps(beside: bool) -> Vec<Step> {
         }),
         Step::work("fmt", "cargo xtask fmt --check", || format::run(true)),
         Step::work("tables", "cargo xtask codegen --tables --check", || {
-            codegen::run_tables(true)
+            codegen::run(true)
         }),
     ];
     all.extend(test::steps(beside));
@@ -86,12 +86,10 @@ fn steps(beside: bool) -> Vec<Step> {
                 "--locked",
             ]),
         ),
-        Step::work("demo", "cargo xtask demo", || {
-            demo::run(&demo::Args::default())
-        })
-        .lane(Lane::Tests)
-        .after(&["build", "dist"])
-        .root("running containers and loading eBPF programs"),
+        Step::work("demo", "cargo xtask demo", || demo::run())
+            .lane(Lane::Tests)
+            .after(&["build", "dist"])
+            .root("running containers and loading eBPF programs"),
         Step::work("vm", "cargo xtask vm", || vm::run(&vm::Args::default()))
             .lane(Lane::Machine)
             .after(&["build", "dist"]),

@@ -9,6 +9,7 @@ mod codegen;
 mod demo;
 mod dist;
 mod e2e;
+mod format;
 mod fuzz;
 mod go;
 mod guest;
@@ -18,6 +19,7 @@ mod process;
 mod profiles;
 mod setup;
 mod steps;
+mod suite;
 mod test;
 mod vm;
 
@@ -63,6 +65,8 @@ enum Verb {
     Profiles(profiles::Args),
     /// Give every parser hostile input.
     Fuzz(fuzz::Args),
+    /// Format every Rust file; nothing is compiled.
+    Fmt(format::Args),
     /// Write the files that are made from other files.
     Codegen(Codegen),
     /// All that a change must pass, cheapest first.
@@ -107,6 +111,7 @@ fn main() -> ExitCode {
         Verb::Bench(args) => bench::run(&args),
         Verb::Profiles(args) => profiles::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
+        Verb::Fmt(args) => args.run(),
         Verb::Codegen(args) => args.run(),
         Verb::Ci(args) => ci::run(&args),
     });

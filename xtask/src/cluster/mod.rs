@@ -51,6 +51,8 @@ enum Verb {
     Up(Up),
     /// End it and remove everything but its logs.
     Down(Down),
+    /// Build its programs and pack its images, which `up` does as well.
+    Build,
     /// Load images from archives onto every node; without one, seccast's as `cargo xtask image` makes it.
     LoadImage {
         /// Archives, OCI layouts or what `docker save` writes.
@@ -70,6 +72,17 @@ pub(crate) struct Up {
     pub(crate) wait: u64,
     #[command(flatten)]
     pub(crate) prepared: Prepared,
+}
+
+impl Up {
+    /// One of so many nodes; what it needs is not made yet.
+    pub(crate) fn of(nodes: u8, wait: u64) -> Self {
+        Self {
+            nodes,
+            wait,
+            prepared: Prepared::default(),
+        }
+    }
 }
 
 /// What root is started with, made by the user.
@@ -101,8 +114,12 @@ struct Shell {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if let Verb::Build = &args.verb {
+        return prepare().map(drop);
+    }
     process::want_root("running a cluster")?;
     match &args.verb {
+        Verb::Build => Ok(()),
         Verb::Up(up) if up.prepared.programs.is_some() => start(up),
         Verb::Up(up) => self::up(up),
         // Built by the user: as root, cargo would leave files in the checkout that the user cannot replace.
@@ -136,7 +153,8 @@ impl Prepared {
     }
 }
 
-fn up(up: &Up) -> Result<()> {
+/// Builds and packs what it needs, and starts it.
+pub(crate) fn up(up: &Up) -> Result<()> {
     let up = Up {
         prepared: prepare()?,
         ..up.clone()
@@ -194,7 +212,7 @@ fn pack(image: &str, tree: &Path, command: &[&str]) -> Result<PathBuf> {
 }
 
 /// What root does. Whatever fails, nothing is left but logs.
-pub(crate) fn start(up: &Up) -> Result<()> {
+fn start(up: &Up) -> Result<()> {
     let programs = up.prepared.programs.clone();
     let programs = programs.context("no programs are named")?;
     let started = Instant::now();
@@ -316,8 +334,16 @@ fn try_lock() -> Result<Option<File>> {
     }
 }
 
+/// Ends the cluster of this checkout, through sudo where root is somebody else.
+pub(crate) fn take_down() -> Result<()> {
+    if process::is_root() {
+        return down(false);
+    }
+    Run::own(["cluster", "down"])?.rooted().run()
+}
+
 /// Ends the cluster. Needs no other program: it works also while this one is being ended.
-pub(crate) fn down(force: bool) -> Result<()> {
+fn down(force: bool) -> Result<()> {
     let free = match Cluster::running() {
         Ok(cluster) => {
             ensure!(
@@ -364,7 +390,7 @@ fn share_lock() -> Option<OwnedFd> {
         .find_map(of_process)
 }
 
-pub(crate) fn load_images(archives: &[PathBuf]) -> Result<()> {
+fn load_images(archives: &[PathBuf]) -> Result<()> {
     let cluster = Cluster::running()?;
     for node in &cluster.nodes {
         for archive in archives {
