@@ -21,3 +21,15 @@ pub fn main(work: impl FnOnce() -> Result<()>) -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// The rig has a list of its own, and what it starts is compared with the model's.
+    #[test]
+    fn the_rigs_capabilities_are_the_models() {
+        assert_eq!(
+            seccast_rig::bundle::DOCKER_CAPABILITIES,
+            seccast_model::defaults::DOCKER_CAPABILITIES
+        );
+    }
+}

@@ -1,10 +1,30 @@
 //! OCI bundles: what to run and how, as the `config.json` that a runtime reads.
 
 use anyhow::{Context as _, Result};
-use seccast_model::defaults::DOCKER_CAPABILITIES;
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// The capabilities that docker gives a container by default, and so does [`Bundle`].
+///
+/// A list of the rig's own: nothing here may need the model to compile. Source: `DefaultCapabilities` in
+/// <https://github.com/moby/moby/blob/v28.5.2/daemon/pkg/oci/caps/defaults.go>.
+pub const DOCKER_CAPABILITIES: [&str; 14] = [
+    "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_RAW",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+];
 
 /// A container's configuration.
 #[derive(Clone, Debug)]

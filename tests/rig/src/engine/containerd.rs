@@ -1,9 +1,8 @@
 //! A private containerd, with ctr as its client.
 
 use super::{Daemon, Engine, Room, end_helpers, lines, profile_file, program, remove_all};
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, DOCKER_CAPABILITIES};
 use anyhow::{Context as _, Result, ensure};
-use seccast_model::defaults::DOCKER_CAPABILITIES;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;

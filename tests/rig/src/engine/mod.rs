@@ -17,13 +17,12 @@ pub use docker::Docker;
 pub use podman::Podman;
 pub use rootless::Rootless;
 
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, DOCKER_CAPABILITIES};
 use crate::cgroup::Mounts;
 use crate::load::Server;
 use crate::process::{self, Output};
 use crate::rootfs;
 use anyhow::{Context as _, Result, bail, ensure};
-use seccast_model::defaults::DOCKER_CAPABILITIES;
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
