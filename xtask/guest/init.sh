@@ -1,5 +1,5 @@
 #!/bin/sh
-# First process on the disk: one cgroup2 hierarchy with its controllers, then `xtask guest`, then power off.
+# First process on the disk: one cgroup2 hierarchy with its controllers, then what tests it, then power off.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root SECCAST_CACHE=/cache
 mount -t proc none /proc
 mount -t sysfs none /sys
@@ -16,5 +16,5 @@ ip link set lo up
 insmod /overlay.ko
 chown 0:0 /usr/bin/newuidmap /usr/bin/newgidmap
 chmod 4755 /usr/bin/newuidmap /usr/bin/newgidmap
-xtask guest 2>&1
+seccast-guest run 2>&1
 poweroff -f

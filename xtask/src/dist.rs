@@ -1,12 +1,11 @@
 //! `cargo xtask dist`: one static binary with the eBPF object inside, and beside it its man pages and completions.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::cargo;
 use crate::process::Run;
-use crate::{cargo, places};
 
 pub(crate) fn run() -> Result<()> {
     crate::setup::tools()?;
@@ -61,12 +60,7 @@ pub(crate) fn path() -> Result<PathBuf> {
 
 /// Builds the binary and returns its path.
 pub(crate) fn build() -> Result<PathBuf> {
-    if std::env::var_os("SECCAST_SKIP_EBPF").is_some_and(|value| value == "1") {
-        bail!(
-            "SECCAST_SKIP_EBPF=1 leaves the eBPF object out, and the distributed binary needs it; unset it"
-        );
-    }
-    let built = static_build("seccast", &["--release"])?;
+    let built = build_static(&["seccast"])?.join("seccast");
     let binary = path()?;
     let fresh = binary.with_extension("new");
     if let Some(folder) = binary.parent() {
@@ -86,30 +80,25 @@ pub(crate) fn build() -> Result<PathBuf> {
     Ok(binary)
 }
 
-/// Builds one package of the workspace as a static program and returns its path.
-pub(crate) fn static_build(package: &str, options: &[&str]) -> Result<PathBuf> {
+/// Builds packages of the workspace as static programs, at once, so that what they share is compiled once. Returns the folder
+/// where each lies under its package's name.
+pub(crate) fn build_static(packages: &[&str]) -> Result<PathBuf> {
+    if std::env::var_os("SECCAST_SKIP_EBPF").is_some_and(|value| value == "1") {
+        bail!(
+            "SECCAST_SKIP_EBPF=1 leaves the eBPF object out, and the distributed binary needs it; unset it"
+        );
+    }
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     // Through --config and an explicit target, not RUSTFLAGS: build scripts and macros stay dynamic, and nothing else is rebuilt.
     let flags = format!("target.{triple}.rustflags=['-C', 'target-feature=+crt-static']");
-    let build = Run::new("cargo").args([
-        "build",
-        "--locked",
-        "--package",
-        package,
-        "--target",
-        &triple,
-        "--config",
-        &flags,
-    ]);
+    let build = cargo::cargo().args(["build", "--locked", "--release", "--target", &triple]);
     build
-        .args(options)
-        .dir(places::root())
-        .limit(Duration::from_secs(1800))
+        .args(["--config", &flags])
+        .args(
+            packages
+                .iter()
+                .map(|package| format!("--package={package}")),
+        )
         .run()?;
-    let profile = if options.contains(&"--release") {
-        "release"
-    } else {
-        "debug"
-    };
-    Ok(cargo::target()?.join(&triple).join(profile).join(package))
+    Ok(cargo::target()?.join(&triple).join("release"))
 }

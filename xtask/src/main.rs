@@ -12,7 +12,6 @@ mod e2e;
 mod format;
 mod fuzz;
 mod go;
-mod guest;
 mod image;
 mod places;
 mod process;
@@ -52,9 +51,6 @@ enum Verb {
     Test(test::Args),
     /// Boot Debian 12's kernel with nothing but cgroup2: record exactly, enforce redis.
     Vm(vm::Args),
-    /// What runs inside that machine.
-    #[command(hide = true)]
-    Guest,
     /// A real Kubernetes on this machine, without a registry.
     Cluster(cluster::Args),
     /// Run the tests that need a cluster, in one that is made for them.
@@ -105,7 +101,6 @@ fn main() -> ExitCode {
         Verb::Image => image::run(),
         Verb::Test(args) => test::run(&args),
         Verb::Vm(args) => vm::run(&args),
-        Verb::Guest => guest::run(),
         Verb::Cluster(args) => cluster::run(&args),
         Verb::E2e(args) => e2e::run(&args),
         Verb::Bench(args) => bench::run(&args),

@@ -131,11 +131,6 @@ impl Run {
         self
     }
 
-    /// Another program with its arguments, as arguments of this one.
-    pub(crate) fn command(self, other: &Self) -> Self {
-        self.arg(&other.program).args(&other.args)
-    }
-
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.env.push((name.to_owned(), value.as_ref().to_owned()));
         self

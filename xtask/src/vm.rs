@@ -1,8 +1,8 @@
 //! `cargo xtask vm`: Debian 12's own kernel with nothing but cgroup2, in an emulated machine.
 //!
 //! One boot: the static binary records programs whose calls are known, then redis in runc, and starts it again
-//! under its profile. `guest.rs` is what runs in there, as this same program linked statically; how each step ended
-//! is read from the machine's serial console.
+//! under its profile. `tests/guest` is what runs in there: it names its steps and packs what they need, and how each
+//! ended is read from the machine's serial console.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,7 +13,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use seccast_rig::rootfs;
 
 use crate::process::Run;
-use crate::{dist, guest, setup};
+use crate::{dist, setup};
+
+/// What begins each line that is for us on the machine's console; `tests/guest` writes it, and `loader.sh`.
+const MARK: &str = "seccast-vm: ";
 
 /// How long the machine may take.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -92,8 +95,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     );
     setup::tools()?;
     setup::vm()?;
-    let seccast = dist::build()?;
-    let guest = dist::static_build("xtask", &[])?;
+    let built = dist::build_static(&["seccast", "seccast-guest"])?;
+    let guest = built.join("seccast-guest");
+    let steps = Run::new(&guest).arg("steps").stdout()?;
+    let steps: Vec<_> = steps.lines().collect();
+    ensure!(!steps.is_empty(), "{} names no step", guest.display());
 
     let temp = tempfile::tempdir().context("failed to make a temporary folder")?;
     let work = args.keep.as_deref().unwrap_or(temp.path());
@@ -104,20 +110,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     eprintln!("vm: packing the disk of {}", machine.kernel.name);
     machine.pack_loader()?;
-    machine.pack_disk(&seccast, &guest)?;
+    machine.pack_disk(&built.join("seccast"), &guest)?;
     let console = machine.boot()?;
 
     let lines = || {
         console
             .lines()
-            .filter_map(|line| line.trim_end().strip_prefix(guest::MARK))
+            .filter_map(|line| line.trim_end().strip_prefix(MARK))
     };
     lines().for_each(|line| println!("{line}"));
     let passed = |step: &str| lines().any(|line| line.starts_with(&format!("PASS {step} ")));
-    let missing: Vec<_> = guest::steps()
-        .into_iter()
-        .filter(|step| !passed(step))
-        .collect();
+    let missing: Vec<_> = steps.iter().copied().filter(|step| !passed(step)).collect();
     if !missing.is_empty() {
         eprintln!("{}", tail(&console));
         bail!(
@@ -127,7 +130,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     println!(
         "vm: all {} steps passed on {}",
-        guest::steps().len(),
+        steps.len(),
         machine.kernel.name
     );
     Ok(())
@@ -222,25 +225,16 @@ impl Machine<'_> {
                 .file_name()
                 .context("a root file system without a name")?,
         );
-        for folder in [
-            "cache/rootfs",
-            "usr/bin",
-            guest::PROGRAMS.trim_start_matches('/'),
-        ] {
+        for folder in ["cache/rootfs", "usr/bin"] {
             make_dir(&tree.join(folder))?;
         }
         copy_tree(&redis, &tree.join(cached))?;
-        copy(seccast, &inside(&tree, guest::SECCAST))?;
-        copy(guest, &inside(&tree, "/usr/bin/xtask"))?;
+        copy(seccast, &tree.join("usr/bin/seccast"))?;
+        copy(guest, &tree.join("usr/bin/seccast-guest"))?;
         if let Some(overlay) = self.kernel.module("overlay") {
             copy(&overlay, &tree.join("overlay.ko"))?;
         }
-        for name in guest::WORKLOADS.iter().chain([&guest::SLEEPER]) {
-            copy(
-                &seccast_workloads::path(name),
-                &inside(&tree, guest::PROGRAMS).join(name),
-            )?;
-        }
+        Run::new(guest).arg("pack").arg(&tree).quiet()?;
         script(&tree.join("init"), include_str!("../guest/init.sh"))?;
         let make =
             Run::new("mkfs.ext4").args(["-q", "-O", "^has_journal", "-E", "root_owner=0:0", "-d"]);
@@ -325,11 +319,6 @@ fn tail(console: &str) -> String {
         .get(lines.len().saturating_sub(80)..)
         .unwrap_or_default()
         .join("\n")
-}
-
-/// Where a path of the machine is in the tree of its disk.
-fn inside(tree: &Path, path: &str) -> PathBuf {
-    tree.join(path.trim_start_matches('/'))
 }
 
 fn make_dir(dir: &Path) -> Result<()> {

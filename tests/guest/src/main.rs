@@ -1,47 +1,86 @@
-//! `xtask guest`: what runs inside the machine of `cargo xtask vm`.
+//! What runs inside the machine of `cargo xtask vm`, linked statically.
 //!
-//! Each step prints a line `seccast-vm: PASS name` or `seccast-vm: FAIL name` that the host looks for.
+//! xtask knows none of the steps: it asks for their names, lets this program put what they need into the tree of the
+//! machine's disk, and then looks on its console for a line `seccast-vm: PASS name` of each.
 
 mod rootless;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use clap::Parser;
 use seccast_closed_loop::recorder::{Recorder, read_observation};
 use seccast_closed_loop::redis::{Host, Loop};
 use seccast_model::Observation;
 use seccast_model::arch::Arch;
 use seccast_model::observation::Phase;
 use seccast_rig::cgroup::{Mounts, Scope};
-use seccast_rig::{Bundle, Container, Runtime, rootfs};
+use seccast_rig::{Bundle, Container, Runtime, process, rootfs};
 use serde_json::json;
 
-use crate::process::Run;
-
-/// What begins each line for the host.
-pub(crate) const MARK: &str = "seccast-vm: ";
+/// What begins each line for the host; `xtask/src/vm.rs` looks for it.
+const MARK: &str = "seccast-vm: ";
 
 /// The programs of `tests/workloads` that are recorded; they lie in [`PROGRAMS`].
-pub(crate) const WORKLOADS: &[&str] = &["x86_64", "int80", "fork", "threads"];
+const WORKLOADS: &[&str] = &["x86_64", "int80", "fork", "threads"];
 /// The one that runs until it is told to end, beside them.
-pub(crate) const SLEEPER: &str = "sleeper";
-pub(crate) const PROGRAMS: &str = "/workloads";
-pub(crate) const SECCAST: &str = "/usr/bin/seccast";
+const SLEEPER: &str = "sleeper";
+/// In the machine.
+const PROGRAMS: &str = "/workloads";
+/// In the machine's `$PATH`.
+const SECCAST: &str = "seccast";
+
+/// How long one command may take that no container waits for: emulation is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How many requests each test of redis-benchmark makes: emulation is slow.
 const REQUESTS: u32 = 50;
 
-pub(crate) fn run() -> Result<()> {
+#[derive(Parser)]
+#[command(about = "Tests that run inside the machine of `cargo xtask vm`")]
+enum Verb {
+    /// Print the names of the steps, one a line.
+    Steps,
+    /// Put the programs that are recorded into the tree of the machine's disk.
+    Pack { tree: PathBuf },
+    /// Do every step; in the machine.
+    Run,
+}
+
+fn main() -> ExitCode {
+    let verb = Verb::parse();
+    seccast_closed_loop::main(|| match verb {
+        Verb::Steps => {
+            steps().iter().for_each(|step| println!("{step}"));
+            Ok(())
+        }
+        Verb::Pack { tree } => pack(&tree),
+        Verb::Run => run(),
+    })
+}
+
+fn pack(tree: &Path) -> Result<()> {
+    let folder = tree.join(PROGRAMS.trim_start_matches('/'));
+    fs::create_dir_all(&folder).with_context(|| format!("failed to make {}", folder.display()))?;
+    for name in WORKLOADS.iter().chain([&SLEEPER]) {
+        fs::copy(seccast_workloads::path(name), folder.join(name))
+            .with_context(|| format!("failed to copy {name}"))?;
+    }
+    Ok(())
+}
+
+fn run() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")
         .context("failed to read the kernel's release")?;
     println!("{MARK}kernel {}", release.trim());
     step("cgroup2", cgroup2);
-    step("doctor", || seccast().arg("doctor").quiet());
+    step("doctor", || check(seccast().arg("doctor")));
     for name in WORKLOADS {
         step(name, || exact(name, folder.path()));
     }
@@ -92,8 +131,8 @@ fn enforced(redis: &Loop<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The names of the steps, for the host to count.
-pub(crate) fn steps() -> Vec<&'static str> {
+/// The names of the steps.
+fn steps() -> Vec<&'static str> {
     let runc = ["record-redis", "generate", "enforce-redis"];
     [
         &["cgroup2", "doctor"],
@@ -115,8 +154,13 @@ fn step(name: &str, work: impl FnOnce() -> Result<()>) {
     }
 }
 
-fn seccast() -> Run {
-    Run::new(SECCAST)
+fn seccast() -> Command {
+    Command::new(SECCAST)
+}
+
+/// Runs a command that has to succeed.
+fn check(command: &mut Command) -> Result<()> {
+    process::check(command, PATIENCE).map(drop)
 }
 
 /// The hierarchy is whole: nothing of v1, and every controller can be given to groups.
@@ -138,7 +182,7 @@ fn cgroup2() -> Result<()> {
 /// A program whose calls are known is recorded as exactly these.
 fn exact(name: &str, folder: &Path) -> Result<()> {
     let program = Path::new(PROGRAMS).join(name);
-    let observation = record_command(name, &Run::new(program), folder)?;
+    let observation = record_command(name, program, &[], folder)?;
     only(&observation, name)?;
     // The execve that starts the program is the one call that it does not make itself.
     let execve = [(Arch::X86_64, "execve")].into();
@@ -151,8 +195,9 @@ fn crun_command(scope: &Scope, folder: &Path) -> Result<()> {
     contained("x86_64", folder)?
         .cgroups_path(scope.child(name))
         .write(name, bundle.path())?;
-    let crun = Run::new("crun").args(["run", "-b"]).arg(bundle.path());
-    let observation = record_command(name, &crun.arg(name), folder)?;
+    let bundle = bundle.path().as_os_str();
+    let args = ["run".as_ref(), "-b".as_ref(), bundle, name.as_ref()];
+    let observation = record_command(name, "crun", &args, folder)?;
     of_crun(&observation, &scope.child(name))
 }
 
@@ -221,18 +266,19 @@ fn contained(program: &str, folder: &Path) -> Result<Bundle> {
 }
 
 /// `seccast record -- COMMAND`.
-fn record_command(name: &str, command: &Run, folder: &Path) -> Result<Observation> {
+fn record_command(
+    name: &str,
+    program: impl AsRef<OsStr>,
+    args: &[&OsStr],
+    folder: &Path,
+) -> Result<Observation> {
     let file = folder.join(format!("{name}.json"));
-    let record = seccast()
-        .args(["record", "-o"])
-        .arg(folder.join(format!("{name}.profile.json")))
-        .arg("--observation")
-        .arg(&file)
-        .arg("--");
-    record
-        .command(command)
-        .limit(Duration::from_secs(60))
-        .quiet()?;
+    let mut record = seccast();
+    record.args(["record", "-o"]);
+    record.arg(folder.join(format!("{name}.profile.json")));
+    record.arg("--observation").arg(&file);
+    record.arg("--").arg(program).args(args);
+    check(&mut record)?;
     complete(&file)
 }
 
@@ -243,7 +289,7 @@ fn record(
     run: impl FnOnce() -> Result<()>,
 ) -> Result<Observation> {
     let file = folder.join("recorded.json");
-    let mut command = Command::new(SECCAST);
+    let mut command = seccast();
     command
         .arg("record")
         .args(options)

@@ -14,7 +14,7 @@ use seccast_model::observation::Phase;
 use seccast_rig::engine::Rootless;
 use seccast_rig::{Bundle, Contained, Engine as _, Server as _, process};
 
-use super::{SLEEPER, contained, only, record, redis, same_calls, seccast, step};
+use super::{SLEEPER, check, contained, only, record, redis, same_calls, seccast, step};
 
 pub(super) const STEPS: &[&str] = &[
     "rootless-session",
@@ -59,8 +59,8 @@ fn filtered(podman: &Rootless, folder: &Path) -> Result<()> {
 /// Under the audit profile it is exact and not filtered.
 fn from_its_start(podman: &Rootless, folder: &Path) -> Result<()> {
     let audit = folder.join("audit-rootless.json");
-    let generate = seccast().args(["generate", "--audit", "-o"]);
-    generate.arg(&audit).quiet()?;
+    let mut generate = seccast();
+    check(generate.args(["generate", "--audit", "-o"]).arg(&audit))?;
     let bundle = contained("x86_64", folder)?.seccomp(read_json(&audit)?);
     let observation = waited_for(podman, "exact", &bundle, folder)?;
     ensure!(!observation.filtered, "the audit profile denies nothing");
