@@ -13,7 +13,7 @@ pub mod harmless;
 mod recording;
 
 pub use recording::{
-    Call, Record, Recorded, Running, assert_calls, call, calls, named, seccast, truth,
+    Call, Record, Recorded, Running, assert_calls, call, calls, long_enough, named, seccast, truth,
 };
 
 use seccast_rig::load::App;

@@ -268,6 +268,52 @@ impl Running {
         self.stderr.text.lock().unwrap().0.clone()
     }
 
+    /// What CMD has printed so far.
+    ///
+    /// # Panics
+    /// When it cannot be read.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        let bytes = fs::read(self.files.path().join("stdout")).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Waits until CMD has printed this.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn wait_for(&self, printed: &str) {
+        let seen = process::poll(printed, PATIENCE, || Ok(self.stdout().contains(printed)));
+        assert!(seen.is_ok(), "{seen:?}\n{}{}", self.stdout(), self.stderr());
+    }
+
+    /// Asks it by SIGUSR1 for the state so far until that is written. What had happened before this call, it has dealt with when
+    /// this returns: the first answer may be of a round that had begun before.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub fn catch_up(&self) {
+        // The last two are those of a recording of many.
+        const ANSWERS: [&str; 3] = [
+            "seccast: wrote the state so far",
+            "seccast: each container's files are written at its end",
+            "seccast: nothing is recorded yet",
+        ];
+        let answers = || -> usize {
+            let stderr = self.stderr();
+            ANSWERS
+                .iter()
+                .map(|line| stderr.matches(line).count())
+                .sum()
+        };
+        for _ in 0..2 {
+            let before = answers();
+            process::signal(self.pid(), libc::SIGUSR1).unwrap();
+            let answered = process::poll("the state so far", PATIENCE, || Ok(answers() > before));
+            assert!(answered.is_ok(), "{answered:?}\n{}", self.stderr());
+        }
+    }
+
     /// What SIGUSR1 has made it write; `None` while there is nothing.
     ///
     /// # Panics
@@ -432,6 +478,25 @@ impl Stderr {
         }
         text.0.clone()
     }
+}
+
+/// Runs a recording with a time limit until its program was `ready` for that: twice as long each time that the machine was too
+/// slow.
+///
+/// # Panics
+/// When a minute is not enough.
+pub fn long_enough(
+    mut run: impl FnMut(&str) -> Recorded,
+    ready: impl Fn(&Recorded) -> bool,
+) -> Recorded {
+    for seconds in [1, 2, 4, 8, 16, 32, 64] {
+        let recorded = run(&format!("{seconds}s"));
+        if ready(&recorded) {
+            return recorded;
+        }
+        println!("not ready within {seconds} s:\n{}", recorded.stderr);
+    }
+    panic!("its program does not become ready");
 }
 
 /// Everything of one phase, named or not, as a set.

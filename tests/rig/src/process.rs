@@ -127,6 +127,24 @@ pub fn signal(pid: i32, signal: i32) -> Result<()> {
     Ok(())
 }
 
+/// The state of a process as /proc has it: `R` runs, `S` sleeps, `T` is stopped, `t` is stopped and traced, `Z` is a zombie; `None`
+/// when it is gone.
+#[must_use]
+pub fn state(pid: i32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// The call that a process sleeps in, by its number; `None` while it does something, and when it is gone.
+#[must_use]
+pub fn sleeps_in(pid: i32) -> Option<i64> {
+    if state(pid) != Some('S') {
+        return None;
+    }
+    let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+    call.split(' ').next()?.trim().parse().ok()
+}
+
 /// Calls `ready` every few milliseconds until it says yes; an error that names `what` when `timeout` is over.
 pub fn poll(what: &str, timeout: Duration, mut ready: impl FnMut() -> Result<bool>) -> Result<()> {
     let end = Instant::now() + timeout;

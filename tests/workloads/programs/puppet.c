@@ -11,6 +11,7 @@ struct page {
 	volatile long nr;
 	volatile long args[6];
 	volatile long result;		/* of the last of `times` calls */
+	volatile u64 made;		/* calls made in all */
 };
 
 int program(char **argv)
@@ -30,10 +31,12 @@ int program(char **argv)
 		while ((command = page->command) == page->done)
 			__asm__ volatile("pause");
 		__asm__ volatile("" ::: "memory");
-		for (u64 i = 0; i < page->times && !page->stop; i++)
+		for (u64 i = 0; i < page->times && !page->stop; i++) {
 			page->result = page->i386 ?
 				int80(page->nr, page->args[0], page->args[1], page->args[2], page->args[3], page->args[4]) :
 				sys6(page->nr, page->args[0], page->args[1], page->args[2], page->args[3], page->args[4], page->args[5]);
+			page->made++;
+		}
 		page->done = command;
 	}
 }

@@ -28,6 +28,7 @@ mod at {
     pub(super) const NR: u64 = 24;
     pub(super) const ARGS: u64 = 32;
     pub(super) const RESULT: u64 = 80;
+    pub(super) const MADE: u64 = 88;
     pub(super) const TEXT: u64 = 2048;
 }
 
@@ -35,7 +36,7 @@ mod at {
 const PAGE: i64 = 0x1000_0000;
 
 /// How long a call may take; the puppet waits busily, on a machine that may have other things to do.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Puppet {
     /// Starts one; its page is a file that must not exist yet. When this returns, its start is over: it makes no call without an order.
@@ -99,6 +100,15 @@ impl Puppet {
         self.begin(false, nr, args, u64::MAX)
     }
 
+    /// Waits until a repetition has made this many more calls.
+    ///
+    /// # Errors
+    /// When the puppet does not make them.
+    pub fn goes_on(&mut self, calls: u64) -> io::Result<()> {
+        let wanted = self.number(at::MADE)? + calls;
+        self.until(|puppet| Ok(puppet.number(at::MADE)? >= wanted))
+    }
+
     /// Ends a repetition: when this returns, the last of its calls has returned.
     ///
     /// # Errors
@@ -134,13 +144,24 @@ impl Puppet {
     }
 
     fn end(&mut self) -> io::Result<i64> {
+        self.until(|puppet| {
+            let mut done = [0; 4];
+            puppet.page.read_exact_at(&mut done, at::DONE)?;
+            Ok(u32::from_ne_bytes(done) == puppet.command)
+        })?;
+        Ok(self.number(at::RESULT)?.cast_signed())
+    }
+
+    /// A member of eight bytes.
+    fn number(&self, at: u64) -> io::Result<u64> {
+        let mut number = [0; 8];
+        self.page.read_exact_at(&mut number, at)?;
+        Ok(u64::from_ne_bytes(number))
+    }
+
+    fn until(&mut self, ready: impl Fn(&Self) -> io::Result<bool>) -> io::Result<()> {
         let start = Instant::now();
-        let mut done = [0; 4];
-        loop {
-            self.page.read_exact_at(&mut done, at::DONE)?;
-            if u32::from_ne_bytes(done) == self.command {
-                break;
-            }
+        while !ready(self)? {
             if let Some(status) = self.child.try_wait()? {
                 return Err(io::Error::other(format!("the puppet ended: {status}")));
             }
@@ -149,9 +170,7 @@ impl Puppet {
             }
             sleep(Duration::from_micros(100));
         }
-        let mut result = [0; 8];
-        self.page.read_exact_at(&mut result, at::RESULT)?;
-        Ok(i64::from_ne_bytes(result))
+        Ok(())
     }
 }
 
