@@ -1,10 +1,12 @@
 //! `cargo xtask ci`: all that a change must pass, cheapest first. `.ci/run` calls it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use crate::changed::{self, Broken};
 use crate::process::Run;
 use crate::steps::{self, Lane, Step};
 use crate::{bpf, cargo, codegen, demo, e2e, format, fuzz, places, suite, test, vm};
@@ -12,11 +14,20 @@ use crate::{bpf, cargo, codegen, demo, e2e, format, fuzz, places, suite, test, v
 /// The suites of `cargo xtask ci`.
 const SUITES: [&str; 4] = ["unit", "kernel", "alone", "e2e"];
 
+/// A second together: no change goes without them.
+const ALWAYS: [&str; 2] = ["fmt", "tables"];
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only these steps, for example `--step clippy`; `--list` names them.
     #[arg(long = "step", value_name = "NAME")]
     only: Vec<String>,
+    /// Only what the files can break that differ from the upstream branch, else from the last commit.
+    #[arg(long, conflicts_with_all = ["only", "list"])]
+    changed: bool,
+    /// The revision that `--changed` compares with.
+    #[arg(long, value_name = "REVISION", requires = "changed")]
+    since: Option<String>,
     /// Name the steps, and which of them need root.
     #[arg(long, conflicts_with = "only")]
     list: bool,
@@ -34,9 +45,70 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !args.only.is_empty() {
         return steps::run_some(steps, &args.only);
     }
+    if args.changed {
+        return run_changed(steps, args.since.as_deref());
+    }
     suite::forget(&SUITES)?;
     steps::run_all("ci", &steps)?;
     test::sum_up(&SUITES)
+}
+
+/// Runs what these files can break, and says what of the proofs it leaves out.
+fn run_changed(all: Vec<Step>, since: Option<&str>) -> Result<()> {
+    let broken = changed::broken(&changed::files(since)?, &changed::workspace()?);
+    let proofs = all.iter().filter(|step| step.is_proof());
+    let proofs: Vec<_> = proofs.map(Step::name).collect();
+    let steps = changed_steps(all, broken);
+    let left: Vec<_> = proofs
+        .into_iter()
+        .filter(|name| !steps.iter().any(|step| step.name() == *name))
+        .collect();
+    steps::run(steps)?;
+    eprintln!(
+        "not run, or not whole: {}; `cargo xtask ci` runs everything",
+        left.join(", ")
+    );
+    Ok(())
+}
+
+/// The steps for what is broken, cheapest first.
+fn changed_steps(all: Vec<Step>, broken: Broken) -> Vec<Step> {
+    let (mut steps, others): (Vec<_>, Vec<_>) = all
+        .into_iter()
+        .filter(|step| ALWAYS.contains(&step.name()) || broken.steps.contains(step.name()))
+        .partition(|step| ALWAYS.contains(&step.name()) || step.name() == "lock");
+    let selection = |names: &BTreeSet<String>| -> Vec<String> {
+        let options = names.iter().map(|name| format!("--package={name}"));
+        options.collect()
+    };
+    if !broken.dependents.is_empty() {
+        steps.push(clippy(&selection(&broken.dependents)));
+    }
+    let mut own = broken.packages;
+    own.retain(|name| !test::is_elsewhere(name));
+    if !own.is_empty() {
+        let selection = selection(&own);
+        let repeat = format!("cargo test {}", selection.join(" "));
+        steps.push(Step::work("tests", &repeat, move || {
+            test::run_unit(&suite::build(&selection)?)
+        }));
+    }
+    steps.extend(others);
+    let (e2e, kernel): (Vec<_>, Vec<_>) = broken
+        .programs
+        .into_iter()
+        .partition(|program| program.starts_with(test::CLUSTER));
+    if !kernel.is_empty() {
+        let repeat = format!("cargo xtask test {}", kernel.join(" "));
+        let work = move || test::run_some(&kernel, 1);
+        steps.push(Step::work("kernel-tests", &repeat, work).root(test::REASON));
+    }
+    if !e2e.is_empty() {
+        let repeat = format!("cargo xtask e2e {}", e2e.join(" "));
+        let work = move || e2e::run(&e2e::Args::of(e2e));
+        steps.push(Step::work("e2e-tests", &repeat, work).root(e2e::REASON));
+    }
+    steps
 }
 
 /// Cheapest first, but what tests wait for before what nobody waits for.
@@ -60,18 +132,7 @@ fn steps(beside: bool) -> Vec<Step> {
         Step::work("codegen", "cargo xtask codegen --check", || {
             codegen::run(true)
         }),
-        Step::command(
-            "clippy",
-            cargo::cargo().args([
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--locked",
-                "--",
-                "-D",
-                "warnings",
-            ]),
-        ),
+        clippy(&["--workspace".to_owned()]),
         Step::work(
             "clippy-ebpf",
             "cargo xtask ci --step clippy-ebpf",
@@ -108,9 +169,15 @@ fn steps(beside: bool) -> Vec<Step> {
         })
         .lane(Lane::Cluster)
         .after(&["build", "dist"])
-        .root("running a cluster"),
+        .root(e2e::REASON),
     ]);
     all
+}
+
+fn clippy(selection: &[String]) -> Step {
+    let clippy = cargo::cargo().args(["clippy", "--all-targets", "--locked"]);
+    let clippy = clippy.args(selection).args(["--", "-D", "warnings"]);
+    Step::command("clippy", clippy)
 }
 
 /// Clippy for the eBPF program, with the compiler that builds it: Debian's comes with its own `clippy-driver`.

@@ -9,6 +9,9 @@ use crate::suite::{self, Suite, Test};
 use crate::test::{self, CLUSTER};
 use crate::{dist, image, places};
 
+/// Why it needs root.
+pub(crate) const REASON: &str = "running a cluster";
+
 /// What the tests want.
 const NODES: u8 = 2;
 
@@ -28,6 +31,14 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// Those that have one of these words in their name.
+    pub(crate) fn of(words: Vec<String>) -> Self {
+        Self {
+            words,
+            ..Self::default()
+        }
+    }
+
     /// All of them in a cluster of their own, as a step of `ci`.
     pub(crate) fn of_gate(beside: bool) -> Self {
         Self {
@@ -38,7 +49,7 @@ impl Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    process::want_root("running a cluster")?;
+    process::want_root(REASON)?;
     let binary = if args.beside {
         dist::path()?
     } else {
@@ -50,7 +61,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     } else {
         suite::build(&[format!("--package={CLUSTER}")])?
     };
-    let tests = list(&suite::of(&programs, &[CLUSTER], true), &args.words)?;
+    let tests = list(
+        &suite::of(&programs, |package| package == CLUSTER),
+        &args.words,
+    )?;
     let suite = Suite {
         name: "e2e",
         // Each has the cluster for itself.

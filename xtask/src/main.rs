@@ -3,6 +3,7 @@
 mod bench;
 mod bpf;
 mod cargo;
+mod changed;
 mod ci;
 mod cluster;
 mod codegen;

@@ -85,6 +85,15 @@ impl Step {
         self
     }
 
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether it runs something, and not only builds or reads it.
+    pub(crate) fn is_proof(&self) -> bool {
+        self.lane != Lane::Build
+    }
+
     fn describe(&self) -> String {
         let root = if self.root.is_some() { "root" } else { "" };
         format!("{:<14} {root:<5} {}", self.name, self.repeat)
@@ -98,7 +107,7 @@ pub(crate) fn list(steps: &[Step]) {
     }
 }
 
-/// Runs the steps that are named, in their order, in this process, and stops at the first that fails.
+/// [`run`] with those that are named.
 pub(crate) fn run_some(steps: Vec<Step>, only: &[String]) -> Result<()> {
     if let Some(unknown) = only
         .iter()
@@ -114,10 +123,15 @@ pub(crate) fn run_some(steps: Vec<Step>, only: &[String]) -> Result<()> {
         .into_iter()
         .filter(|step| only.iter().any(|name| name == step.name))
         .collect();
-    want_root(&chosen)?;
-    let (all, start) = (chosen.len(), Instant::now());
+    run(chosen)
+}
+
+/// Runs the steps in their order, in this process, and stops at the first that fails.
+pub(crate) fn run(steps: Vec<Step>) -> Result<()> {
+    want_root(&steps)?;
+    let (all, start) = (steps.len(), Instant::now());
     let mut rows = Vec::new();
-    for (done, step) in chosen.into_iter().enumerate() {
+    for (done, step) in steps.into_iter().enumerate() {
         let (name, repeat) = (step.name, step.repeat);
         eprintln!("[{}/{all}] {name}: {repeat}", done + 1);
         let began = Instant::now();

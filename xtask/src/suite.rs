@@ -202,11 +202,9 @@ pub(crate) fn list(programs: &[Program], wanted: impl Fn(&Test) -> bool) -> Resu
     Ok(tests)
 }
 
-/// The programs of these packages, or of all others.
-pub(crate) fn of(programs: &[Program], packages: &[&str], are_these: bool) -> Vec<Program> {
-    let chosen = programs
-        .iter()
-        .filter(|program| packages.contains(&program.package.as_str()) == are_these);
+/// Those of these programs whose package is wanted.
+pub(crate) fn of(programs: &[Program], wanted: impl Fn(&str) -> bool) -> Vec<Program> {
+    let chosen = programs.iter().filter(|program| wanted(&program.package));
     chosen.cloned().collect()
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::thread;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::process;
 use crate::steps::{self, Lane, Step};
@@ -15,6 +15,9 @@ const ROOTED: [&str; 2] = ["seccast-rig", "seccast-kernel"];
 
 /// And those of `cargo xtask e2e`, which need a cluster.
 pub(crate) const CLUSTER: &str = "seccast-e2e";
+
+/// Why they need it.
+pub(crate) const REASON: &str = "running the kernel tests";
 
 /// The suites of `cargo xtask test`.
 const SUITES: [&str; 3] = ["unit", "kernel", "alone"];
@@ -69,7 +72,6 @@ pub(crate) fn sum_up(suites: &[&str]) -> Result<()> {
 
 /// The steps of `test`, which `ci` has too.
 pub(crate) fn steps(beside: bool) -> Vec<Step> {
-    let reason = "running the kernel tests";
     vec![
         Step::work("setup", "cargo xtask setup", || setup::tools().map(drop)),
         Step::work("build", "cargo test --no-run --workspace --locked", || {
@@ -82,22 +84,20 @@ pub(crate) fn steps(beside: bool) -> Vec<Step> {
             cargo::cargo().args(["test", "--doc", "--workspace", "--locked"]),
         ),
         Step::work("unit", "cargo xtask test --step unit", move || {
-            let programs = suite::of(&programs(beside)?, &all_but_unit(), false);
-            let tests = suite::list(&programs, |_| true)?;
-            unit()?.run(tests).map(drop)
+            run_unit(&programs(beside)?)
         })
         .lane(Lane::Tests)
         .after(&["build"]),
         Step::work("kernel", "cargo xtask test --step kernel", move || {
-            let programs = suite::of(&programs(beside)?, &ROOTED, true);
+            let programs = suite::of(&programs(beside)?, |package| ROOTED.contains(&package));
             let tests = suite::list(&programs, |test| !test.is_alone())?;
             kernel("kernel")?.run(tests).map(drop)
         })
         .lane(Lane::Tests)
         .after(&["build", "dist"])
-        .root(reason),
+        .root(REASON),
         Step::work("alone", "cargo xtask test --step alone", move || {
-            let programs = suite::of(&programs(beside)?, &ROOTED, true);
+            let programs = suite::of(&programs(beside)?, |package| ROOTED.contains(&package));
             let tests = suite::list(&programs, suite::Test::is_alone)?;
             Suite {
                 beside: 1,
@@ -108,36 +108,34 @@ pub(crate) fn steps(beside: bool) -> Vec<Step> {
         })
         .lane(Lane::Alone)
         .after(&["build", "dist"])
-        .root(reason),
+        .root(REASON),
     ]
 }
 
 /// The tests of all packages but a cluster's that have one of these words in their name.
-fn run_some(words: &[String], times: usize) -> Result<()> {
-    let programs = suite::of(&programs(false)?, &[CLUSTER], false);
+pub(crate) fn run_some(words: &[String], times: usize) -> Result<()> {
+    let programs = programs(false)?;
     let wanted = |test: &suite::Test| {
         let name = test.to_string();
         words.iter().any(|word| name.contains(word.as_str()))
     };
-    let (rooted, plain) = (
-        suite::of(&programs, &ROOTED, true),
-        suite::of(&programs, &ROOTED, false),
-    );
+    let rooted = suite::of(&programs, |package| ROOTED.contains(&package));
+    let plain = suite::of(&programs, |package| !is_elsewhere(package));
     let plain = suite::list(&plain, wanted)?;
     let (alone, kernel): (Vec<_>, Vec<_>) = suite::list(&rooted, wanted)?
         .into_iter()
         .partition(suite::Test::is_alone);
-    anyhow::ensure!(
+    ensure!(
         plain.len() + alone.len() + kernel.len() > 0,
         "no test has one of these words in its name: {}",
         words.join(", ")
     );
     if alone.len() + kernel.len() > 0 {
-        process::want_root("running the kernel tests")?;
+        process::want_root(REASON)?;
         dist::build()?;
     }
     let suites = [
-        (plain, unit()?),
+        (plain, unit()),
         (kernel, self::kernel("kernel")?),
         (
             alone,
@@ -165,8 +163,16 @@ fn repeated(tests: Vec<suite::Test>, times: usize) -> Vec<suite::Test> {
     tests.into_iter().cycle().take(all).collect()
 }
 
-fn all_but_unit() -> [&'static str; 3] {
-    [ROOTED[0], ROOTED[1], CLUSTER]
+/// Whether the tests of this package need more than a user has.
+pub(crate) fn is_elsewhere(package: &str) -> bool {
+    package == CLUSTER || ROOTED.contains(&package)
+}
+
+/// The tests of these programs that need neither root nor a cluster.
+pub(crate) fn run_unit(programs: &[Program]) -> Result<()> {
+    let programs = suite::of(programs, |package| !is_elsewhere(package));
+    let tests = suite::list(&programs, |_| true)?;
+    unit().run(tests).map(drop)
 }
 
 /// Every test program of the workspace: built now, or by the step beside this one.
@@ -182,13 +188,13 @@ fn processors() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn unit() -> Result<Suite> {
-    Ok(Suite {
+fn unit() -> Suite {
+    Suite {
         name: "unit",
         beside: processors(),
         rooted: false,
         env: Vec::new(),
-    })
+    }
 }
 
 /// On the real kernel, with what is shipped; none may skip. More of them than there are processors: many wait.
