@@ -3,15 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod root {
-    use seccast_kernel::{Record, Recorded, Running, kernel};
+    use seccast_kernel::{Record, Recorded, Running, kernel, long_enough};
     use seccast_model::observation::Phase;
     use seccast_rig::process;
     use std::{
+        fs,
         path::Path,
         time::{Duration, Instant},
     };
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     fn sh(script: &str) -> Record {
         Record::program(Path::new("/bin/sh"), ["-c", script])
@@ -26,17 +27,6 @@ mod root {
 
     fn signal(running: &Running, signal: i32) {
         process::signal(running.pid(), signal).unwrap();
-    }
-
-    fn until(what: &str, mut condition: impl FnMut() -> bool) {
-        let start = Instant::now();
-        while !condition() {
-            assert!(
-                start.elapsed() < PATIENCE,
-                "{what} did not happen within {PATIENCE:?}"
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
     }
 
     #[test]
@@ -97,7 +87,7 @@ mod root {
         let Some(_serial) = kernel() else { return };
         for number in [libc::SIGTERM, libc::SIGINT] {
             let running = sh("trap 'umask 022; readlink / ; exit 5' TERM INT; echo ready; while :; do sleep 0.05; done").start();
-            std::thread::sleep(Duration::from_millis(500));
+            running.wait_for("ready");
             signal(&running, number);
             let recorded = running.end(PATIENCE);
             assert_eq!(recorded.status.code(), Some(5), "{}", recorded.stderr);
@@ -113,12 +103,13 @@ mod root {
     #[test]
     fn a_second_signal_ends_the_recording_at_once_and_writes_it() {
         let Some(_serial) = kernel() else { return };
-        let running = sh("trap '' TERM; while :; do sleep 0.05; done").start();
-        std::thread::sleep(Duration::from_millis(300));
-        signal(&running, libc::SIGTERM);
-        std::thread::sleep(Duration::from_millis(300));
-        signal(&running, libc::SIGTERM);
-        let recorded = running.end(Duration::from_secs(5));
+        // It does not end by the first, and says that it got it: two at once could be one.
+        let running = sh("trap 'echo got' TERM; echo ready; while :; do sleep 0.05; done").start();
+        for answer in ["ready", "got"] {
+            running.wait_for(answer);
+            signal(&running, libc::SIGTERM);
+        }
+        let recorded = running.end(PATIENCE);
         assert!(
             recorded.stderr.contains("CMD is killed"),
             "{}",
@@ -128,19 +119,21 @@ mod root {
         assert_eq!(recorded.status.code(), Some(0), "{}", recorded.stderr);
     }
 
+    /// A shell that has said `ready` before this limit, of a second or more, was over.
+    fn limited(option: &str, kind: &str, script: &str) -> Recorded {
+        let run = |seconds: &str| {
+            let limit = format!("{kind}{seconds}");
+            Record::new([option, &limit, "--", "/bin/sh", "-c", script]).run(PATIENCE * 2)
+        };
+        long_enough(run, |recorded| recorded.stdout == b"ready\n")
+    }
+
     #[test]
     fn a_time_limit_stops_the_command_and_still_records() {
         let Some(_serial) = kernel() else { return };
         let start = Instant::now();
-        let recorded = Record::new([
-            "--for",
-            "1s",
-            "--",
-            "/bin/sh",
-            "-c",
-            "trap 'umask 022; exit 0' TERM; while :; do sleep 0.05; done",
-        ])
-        .run(PATIENCE);
+        let script = "trap 'umask 022; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+        let recorded = limited("--for", "", script);
         assert!(start.elapsed() >= Duration::from_secs(1));
         assert_eq!(recorded.status.code(), Some(0), "{}", recorded.stderr);
         assert!(names(&recorded).iter().any(|name| name == "umask"));
@@ -150,15 +143,8 @@ mod root {
     fn quiet_ends_a_recording_that_sees_nothing_new() {
         let Some(_serial) = kernel() else { return };
         let start = Instant::now();
-        let recorded = Record::new([
-            "--until",
-            "quiet=1s",
-            "--",
-            "/bin/sh",
-            "-c",
-            "trap 'exit 0' TERM; while :; do sleep 0.05; done",
-        ])
-        .run(PATIENCE);
+        let script = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+        let recorded = limited("--until", "quiet=", script);
         assert!(start.elapsed() >= Duration::from_secs(1));
         assert_eq!(recorded.status.code(), Some(0), "{}", recorded.stderr);
     }
@@ -166,11 +152,17 @@ mod root {
     #[test]
     fn sigusr1_writes_the_state_so_far_and_recording_goes_on() {
         let Some(_serial) = kernel() else { return };
-        let running = sh("sleep 1; umask 022; sleep 1; readlink /; true").start();
-        std::thread::sleep(Duration::from_millis(300));
-        signal(&running, libc::SIGUSR1);
-        until("a first file", || running.so_far().is_some());
+        let work = tempfile::tempdir().unwrap();
+        let go = work.path().join("go");
+        let script =
+            "sleep 0; echo ready; until [ -e \"$0\" ]; do sleep 0.05; done; readlink /; true";
+        let running =
+            Record::program(Path::new("/bin/sh"), ["-c", script, go.to_str().unwrap()]).start();
+        running.wait_for("ready");
+        assert!(running.so_far().is_none());
+        running.catch_up();
         let first = running.so_far().unwrap();
+        fs::write(&go, "").unwrap();
         let has = |name: &str| {
             first
                 .calls
@@ -242,12 +234,26 @@ mod root {
             .or_else(|_| hierarchy.create(&path))
             .unwrap();
         let mut child = std::process::Command::new("/bin/sh")
-            .args(["-c", "while :; do sleep 0.1; done"])
+            .args(["-c", "sleep 600; while :; do sleep 0.1; done"])
             .spawn()
             .unwrap();
         cgroup.add(child.id()).unwrap();
-        std::thread::sleep(Duration::from_millis(200));
-        let recorded = Record::new(["--pid", &child.id().to_string(), "--for", "1s"]).run(PATIENCE);
+        let pid = child.id().cast_signed();
+        process::poll("the shell to wait", PATIENCE, || {
+            Ok(process::sleeps_in(pid) == Some(libc::SYS_wait4))
+        })
+        .unwrap();
+        let running = Record::new(["--pid", &pid.to_string()]).start();
+        // Without the sleep that it waits for it goes on, waits for the next one, and is seen.
+        let children = format!("/proc/{pid}/task/{pid}/children");
+        let children = || fs::read_to_string(&children).unwrap();
+        let first = children();
+        process::signal(first.trim().parse().unwrap(), libc::SIGTERM).unwrap();
+        process::poll("the next sleep", PATIENCE, || {
+            Ok(children() != first && process::sleeps_in(pid) == Some(libc::SYS_wait4))
+        })
+        .unwrap();
+        let recorded = running.stop();
         assert!(
             child.try_wait().unwrap().is_none(),
             "what was running already is left alone"

@@ -75,12 +75,7 @@ mod root {
                 let mut environments = environments;
                 environments.any(|text| text.windows(mark.len()).any(|part| part == mark))
             };
-            process::poll(
-                "clients to be gone",
-                Duration::from_secs(5),
-                || Ok(!lives()),
-            )
-            .unwrap();
+            process::poll("clients to be gone", PATIENCE, || Ok(!lives())).unwrap();
         }
     }
 
@@ -269,6 +264,7 @@ mod root {
         // As the first process of its namespace it does not hear SIGTERM.
         let workloads = Workloads::new(&["plain"]);
         let bundle: Bundle = workloads.bundle(&["/plain", "600000"]);
+        let written = ["o.json", "p.json", "p.report.json"];
         for engine in &seccast_rig::engine::all().unwrap() {
             let engine = engine.as_ref();
             for options in [&["-d"] as &[&str], &[]] {
@@ -284,10 +280,22 @@ mod root {
                 let seen = || Ok(fs::read_to_string(log.path())?.contains("is starting"));
                 process::poll("the recorder", PATIENCE, seen).unwrap();
                 let pid = i32::try_from(seccast.id()).unwrap();
-                // The first goes to CMD; two at once could be one.
+                // The first goes to CMD; two at once could be one. It has been taken when what was asked for after it is done, the
+                // second time at the latest: the first answer may be of a round that had begun before.
                 process::signal(pid, libc::SIGTERM).unwrap();
-                let early = process::wait(&mut seccast, Duration::from_secs(1)).unwrap();
+                for times in 1..=2 {
+                    process::signal(pid, libc::SIGUSR1).unwrap();
+                    let answered = || {
+                        let said = fs::read_to_string(log.path())?;
+                        Ok(said.matches("wrote the state so far").count() == times)
+                    };
+                    process::poll("the state so far", PATIENCE, answered).unwrap();
+                }
+                let early = seccast.try_wait().unwrap();
                 assert_eq!(early, None, "{}", fs::read_to_string(log.path()).unwrap());
+                for name in written {
+                    fs::remove_file(folder.files.path().join(name)).unwrap();
+                }
                 process::signal(pid, libc::SIGTERM).unwrap();
                 let status = process::wait(&mut seccast, PATIENCE).unwrap().unwrap();
                 let said = fs::read_to_string(log.path()).unwrap();
@@ -295,7 +303,7 @@ mod root {
                 let gone = || Ok(engine.pid("broken").unwrap().is_none());
                 process::poll(&format!("the end\n{said}"), PATIENCE, gone).unwrap();
                 // What was recorded until then is written, whole.
-                for name in ["o.json", "p.json", "p.report.json"] {
+                for name in written {
                     fs::remove_file(folder.files.path().join(name)).unwrap();
                 }
                 folder.is_clean(&said);

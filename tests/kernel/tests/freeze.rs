@@ -11,26 +11,43 @@ mod root {
     };
     use seccast_kernel::kernel;
     use seccast_rig::cgroup::Scope;
-    use seccast_rig::{Bundle, Container, Runtime, Witness, load, rootfs};
+    use seccast_rig::{Bundle, Container, Runtime, Witness, load, process, rootfs};
     use seccast_workloads as workloads;
     use serde_json::Value;
-    use std::time::Duration;
+    use std::path::PathBuf;
+    use std::time::{Duration, Instant};
 
     const REQUESTS: u32 = 50;
 
-    /// How long each interruption lasts, and how long after the one before.
-    const PAUSE: Duration = Duration::from_millis(200);
+    /// Calls in which these programs sleep.
+    const SLEEPS: [i64; 4] = [
+        libc::SYS_nanosleep,
+        libc::SYS_clock_nanosleep,
+        libc::SYS_restart_syscall,
+        libc::SYS_epoll_wait,
+    ];
 
-    /// `runc pause` and `resume`, then SIGSTOP and SIGCONT.
-    fn interrupt(container: &Container) {
-        std::thread::sleep(PAUSE);
-        container.pause().unwrap();
-        std::thread::sleep(PAUSE);
-        container.resume().unwrap();
-        std::thread::sleep(PAUSE);
-        container.kill(libc::SIGSTOP).unwrap();
-        std::thread::sleep(PAUSE);
-        container.kill(libc::SIGCONT).unwrap();
+    /// `runc pause` and `resume`, then SIGSTOP and SIGCONT, each while it sleeps; an error when it has ended before.
+    fn interrupt(container: &Container) -> anyhow::Result<()> {
+        let pid = container.pid()?;
+        let until = |what: &str, is: &dyn Fn() -> bool| {
+            process::poll(what, PATIENCE, || {
+                anyhow::ensure!(
+                    !matches!(process::state(pid), None | Some('Z')),
+                    "it has ended"
+                );
+                Ok(is())
+            })
+        };
+        let asleep = || process::sleeps_in(pid).is_some_and(|call| SLEEPS.contains(&call));
+        until("its sleep", &asleep)?;
+        // Both return when it is done.
+        container.pause()?;
+        container.resume()?;
+        until("its sleep after the freeze", &asleep)?;
+        container.kill(libc::SIGSTOP)?;
+        until("its stop", &|| process::state(pid) == Some('T'))?;
+        container.kill(libc::SIGCONT)
     }
 
     fn ends_well(container: &mut Container) -> anyhow::Result<()> {
@@ -58,7 +75,7 @@ mod root {
         container.spawn().unwrap();
         let mut client = load::redis_ready(&mut container).unwrap();
         client.expect("+OK", &["SET", "before", "1"]).unwrap();
-        interrupt(&container);
+        interrupt(&container).unwrap();
         client.expect("1", &["GET", "before"]).unwrap();
         drop(client);
         // The whole load again, to its clean end.
@@ -72,18 +89,36 @@ mod root {
         );
     }
 
-    /// Runs a sleeper of 1.5 s under a profile, frozen and stopped meanwhile, and says how it ended.
-    fn sleep_under(profile: &Value, bundle: &Bundle, scope: &Scope) -> Option<i32> {
-        let bundle = bundle
-            .clone()
-            .seccomp(profile.clone())
-            .cgroups_path(scope.child("c"));
-        let mut container =
-            Container::new("freeze-sleeper", &bundle, &Runtime::runc().unwrap()).unwrap();
-        container.spawn().unwrap();
-        container.wait_started().unwrap();
-        interrupt(&container);
-        container.wait(PATIENCE).unwrap().unwrap().code()
+    /// A program that sleeps as long as its argument says, where `second` is a second.
+    struct Sleeper {
+        root: PathBuf,
+        program: &'static str,
+        second: u64,
+    }
+
+    /// Runs a sleeper under a profile, frozen and stopped meanwhile, and says how it ended. It sleeps for a second, and twice as long
+    /// each time that its sleep was over before the machine had done that.
+    fn sleep_under(profile: &Value, sleeper: &Sleeper, scope: &Scope) -> Option<i32> {
+        for seconds in [1, 2, 4, 8, 16, 32] {
+            let length = (seconds * sleeper.second).to_string();
+            let bundle = Bundle::new(&sleeper.root, [sleeper.program, &length])
+                .seccomp(profile.clone())
+                .cgroups_path(scope.child("c"));
+            let began = Instant::now();
+            let mut container =
+                Container::new("freeze-sleeper", &bundle, &Runtime::runc().unwrap()).unwrap();
+            container.spawn().unwrap();
+            container.wait_started().unwrap();
+            let interrupted = interrupt(&container);
+            let code = container.wait(PATIENCE).unwrap().unwrap().code();
+            let Err(error) = interrupted else { return code };
+            println!("freeze: {seconds} s: {error:#}, with {code:?}");
+            // Else it did not end by itself.
+            if began.elapsed() < Duration::from_secs(seconds) {
+                return code;
+            }
+        }
+        panic!("the machine is too slow");
     }
 
     #[test]
@@ -96,32 +131,28 @@ mod root {
         rootfs::with_program(dir.path(), &workloads::path("sleeper")).unwrap();
         let scope = Scope::new("freeze").unwrap();
         let mut witness = Witness::attach(&scope).unwrap();
-        for (name, root, program, short, long) in [
-            // nanosleep, and 1 when it breaks off.
-            (
-                "the workload",
-                dir.path().to_path_buf(),
-                "/program",
-                "10",
-                "1500",
-            ),
-            // clock_nanosleep of the C library.
-            (
-                "busybox",
-                rootfs::busybox().unwrap(),
-                "/bin/sleep",
-                "0.01",
-                "1.5",
-            ),
+        let workload = Sleeper {
+            root: dir.path().to_path_buf(),
+            program: "/program",
+            second: 1000,
+        };
+        let busybox = Sleeper {
+            root: rootfs::busybox().unwrap(),
+            program: "/bin/sleep",
+            second: 1,
+        };
+        // nanosleep, and 1 when it breaks off; clock_nanosleep of the C library.
+        for (name, sleeper, short) in [
+            ("the workload", workload, "10"),
+            ("busybox", busybox, "0.01"),
         ] {
             let recorded = record_container(
                 "freeze-sleeper",
-                &Bundle::new(&root, [program, short]),
+                &Bundle::new(&sleeper.root, [sleeper.program, short]),
                 &ends_well,
             );
             let profile = generate(&[recorded]).profile;
-            let bundle = Bundle::new(&root, [program, long]);
-            let code = sleep_under(&profile, &bundle, &scope);
+            let code = sleep_under(&profile, &sleeper, &scope);
             let seen = witness.take().unwrap();
             println!(
                 "freeze: {name} ended with {code:?}, {} denials, {} names",
@@ -133,7 +164,7 @@ mod root {
 
             // The control: without restart_syscall it is denied, so the test sees what it is about.
             let without = with_action(&profile, "restart_syscall", "SCMP_ACT_ERRNO");
-            let code = sleep_under(&without, &bundle, &scope);
+            let code = sleep_under(&without, &sleeper, &scope);
             let seen = witness.take().unwrap();
             println!(
                 "freeze: {name} without restart_syscall ended with {code:?}:\n{}",

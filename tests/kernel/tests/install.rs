@@ -95,7 +95,7 @@ mod root {
             install old/web.json >out
             head -c 45056 /dev/zero >root/fill
             \"$SECCAST\" install --watch new --root root --ready ready 2>log &
-            wait_for() {{ for i in $(seq 600); do grep -q \"$1\" log && return; sleep 0.05; done; cat log; exit 1; }}
+            wait_for() {{ for i in $(seq 1200); do grep -q \"$1\" log && return; sleep 0.05; done; cat log; exit 1; }}
             wait_for 'not ready: seccast/web.json: .*No space left on device'
             [ ! -e ready ]; cmp root/seccast/web.json old/web.json
             rm root/fill

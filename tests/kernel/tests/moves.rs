@@ -10,10 +10,11 @@ mod root {
     use seccast_recorder::Recorder;
     use seccast_rig::cgroup::Scope;
     use seccast_rig::{Bundle, Container, Runtime, process};
-    use seccast_workloads::{numbers, path, program};
+    use seccast_workloads::{numbers, path, program, puppet::Puppet};
     use std::collections::BTreeSet;
     use std::ffi::OsString;
     use std::fs::{self, File};
+    use std::io;
     use std::process::{Child, Command, Stdio};
     use std::time::Duration;
 
@@ -24,6 +25,8 @@ mod root {
     const GETEGID: i64 = 108;
     const GETPPID: i64 = 110;
     const GETPGRP: i64 = 111;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     type Numbers = Vec<(Arch, u32)>;
 
@@ -114,7 +117,7 @@ mod root {
         let bundle = Bundle::new(root.path(), ["/plain"]).cgroups_path(scope.child("container"));
         let mut container =
             Container::new("moves-beside", &bundle, &Runtime::runc().unwrap()).unwrap();
-        let status = container.run(Duration::from_secs(30)).unwrap();
+        let status = container.run(PATIENCE).unwrap();
         assert_eq!(status.code(), Some(0), "{}", container.log());
         let mut puppet = puppet();
         let pid = puppet.pid();
@@ -179,6 +182,34 @@ mod root {
         assert_eq!(observation.entered_count, 1);
     }
 
+    /// Lets a puppet that repeats a call make a thousand more on each processor that it may run on.
+    fn on_every_processor(puppet: &mut Puppet) {
+        let pid = puppet.pid().cast_signed();
+        // SAFETY: an all-zero cpu_set_t is the empty set.
+        let empty: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        let (mut all, size) = (empty, size_of::<libc::cpu_set_t>());
+        // SAFETY: the size is the set's own.
+        let read = unsafe { libc::sched_getaffinity(pid, size, &raw mut all) };
+        assert_eq!(read, 0, "{}", io::Error::last_os_error());
+        let allow = |set: &libc::cpu_set_t| {
+            // SAFETY: the size is the set's own. When it returns, the task runs on one of them.
+            let moved = unsafe { libc::sched_setaffinity(pid, size, set) };
+            assert_eq!(moved, 0, "{}", io::Error::last_os_error());
+        };
+        for processor in 0..8 * size {
+            // SAFETY: below the number of the set's bits.
+            if !unsafe { libc::CPU_ISSET(processor, &all) } {
+                continue;
+            }
+            let mut one = empty;
+            // SAFETY: as above.
+            unsafe { libc::CPU_SET(processor, &mut one) };
+            allow(&one);
+            puppet.goes_on(1000).unwrap();
+        }
+        allow(&all);
+    }
+
     #[test]
     fn a_task_that_was_long_ignored_is_recorded_from_the_moment_its_cgroup_is_watched() {
         let Some(_serial) = kernel() else { return };
@@ -191,7 +222,7 @@ mod root {
         // It calls without a pause: before anything is attached, while another cgroup is watched, and while its own begins to be.
         puppet.repeat(GETPPID, &[]).unwrap();
         let first = Record::cgroup(other.path()).start();
-        std::thread::sleep(Duration::from_millis(500));
+        on_every_processor(&mut puppet);
         let second = Record::cgroup(target.path()).start();
         puppet.stop().unwrap();
         puppet.call(GETUID, &[]).unwrap();
@@ -232,7 +263,7 @@ mod root {
 
         // Ignored for long, and so remembered on every processor that it ran on.
         puppet.repeat(GETPPID, &[]).unwrap();
-        std::thread::sleep(Duration::from_millis(300));
+        on_every_processor(&mut puppet);
         puppet.stop().unwrap();
         let late = recorder
             .watch_present(&other, false, Target::default())
@@ -244,7 +275,7 @@ mod root {
 
         // Recorded for long, then no more; and its slot goes to the next.
         puppet.repeat(GETPPID, &[]).unwrap();
-        std::thread::sleep(Duration::from_millis(300));
+        on_every_processor(&mut puppet);
         for slot in late.slots {
             recorder.release(slot).unwrap();
         }
@@ -279,7 +310,7 @@ mod root {
             .collect();
         let running = Record::cgroup(inside.path()).start();
         let mut reuse = feed(Command::new(path("reuse")).arg(inside.dir()), &list);
-        let status = process::wait(&mut reuse, Duration::from_secs(60))
+        let status = process::wait(&mut reuse, PATIENCE)
             .unwrap()
             .expect("reuse ends");
         assert_eq!(status.code(), Some(0));
@@ -315,7 +346,7 @@ mod root {
         for _ in 0..10 {
             let recorded = Record::program(&path("forks"), [] as [OsString; 0])
                 .stdin(numbers::encode(&ins))
-                .run(Duration::from_secs(60));
+                .run(PATIENCE);
             let mut expected: BTreeSet<_> = ins.iter().copied().map(call).collect();
             expected.extend(x86_64(["read", "fork", "wait4", "exit", "exit_group"]));
             assert_eq!(calls(recorded.complete(), Phase::App), expected);
@@ -349,7 +380,7 @@ mod root {
             .spawn()
             .map(Killed)
             .unwrap();
-        process::poll("the runners", Duration::from_secs(10), || {
+        process::poll("the runners", PATIENCE, || {
             Ok(fs::read_to_string(inside.dir().join("cgroup.procs"))?
                 .lines()
                 .count()
@@ -357,7 +388,16 @@ mod root {
         })
         .unwrap();
         let running = Record::cgroup(inside.path()).start();
-        std::thread::sleep(Duration::from_millis(500));
+        // Those of the whole machine, on which nobody else forks as fast.
+        let forks = || -> u64 {
+            let stat = fs::read_to_string("/proc/stat").unwrap();
+            let line = stat
+                .lines()
+                .find_map(|line| line.strip_prefix("processes "));
+            line.unwrap().parse().unwrap()
+        };
+        let before = forks();
+        process::poll("5,000 forks", PATIENCE, || Ok(forks() >= before + 5000)).unwrap();
         let recorded = running.stop();
         drop(runners);
         let observation = recorded.observation.as_ref().unwrap();

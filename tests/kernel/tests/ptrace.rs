@@ -8,7 +8,7 @@
 
 mod root {
     use seccast_kernel::{
-        Record, Recorded, Running, calls, kernel, named, root_with, seccast, truth,
+        Record, Recorded, Running, calls, kernel, long_enough, named, root_with, seccast, truth,
     };
     use seccast_model::arch::Arch;
     use seccast_model::observation::{Backend, Observation, Phase};
@@ -221,20 +221,36 @@ mod root {
     #[test]
     fn nobody_s_child_is_a_zombie_of_the_recorder_while_it_runs() {
         let Some(_serial) = kernel() else { return };
-        // 200 grandchildren whose parents end first: no longer anybody's of the tree, and none of the recorder's.
-        let script = "my $n = 0; for (1 .. 200) { if (!fork) { fork or do { select undef, undef, undef, 0.01; exit 3 }; exit 2 } } $n++ while wait > 0; select undef, undef, undef, 1.5; exit($n == 200 ? 0 : 1)";
-        let running = traced(&["/usr/bin/perl", "-e", script]).start();
-        std::thread::sleep(Duration::from_secs(1));
+        // 200 grandchildren whose parents end first: no longer anybody's of the tree, and none of the recorder's. They tell their pids.
+        let script = "my $n = 0; for (1 .. 200) { if (!fork) { fork or do { syswrite STDOUT, \"$$\\n\"; select undef, undef, undef, 0.01; exit 3 }; exit 2 } } $n++ while wait > 0; select undef, undef, undef, 0.01 until -e $ARGV[0]; exit($n == 200 ? 0 : 1)";
+        let work = tempfile::tempdir().unwrap();
+        let go = work.path().join("go");
+        let running = traced(&["/usr/bin/perl", "-e", script, go.to_str().unwrap()]).start();
+        let pids = || {
+            let pids = running.stdout();
+            let pids = pids.lines().map(|pid| pid.parse::<i32>().unwrap());
+            pids.collect::<Vec<_>>()
+        };
+        process::poll("200 pids", PATIENCE, || {
+            Ok(running.stdout().ends_with('\n') && pids().len() == 200)
+        })
+        .unwrap();
+        // Those that live, or are the recorder's zombies; who else has them may leave them.
         let recorder = running.pid().to_string();
-        let zombies = fs::read_dir("/proc")
-            .unwrap()
-            .flatten()
-            .filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok())
-            .filter(|stat| {
-                let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-                fields[0] == "Z" && fields[1] == recorder
+        let left = || {
+            let mut left = pids();
+            left.retain(|pid| {
+                let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+                stat.is_ok_and(|stat| {
+                    let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+                    fields[0] != "Z" || fields[1] == recorder
+                })
             });
-        assert_eq!(zombies.count(), 0);
+            left
+        };
+        let gone = process::poll("them to be gone", PATIENCE, || Ok(left().is_empty()));
+        assert!(gone.is_ok(), "{:?}", left());
+        fs::write(&go, "").unwrap();
         let recorded = running.end(PATIENCE);
         assert_eq!(recorded.status.code(), Some(0), "{}", recorded.stderr);
     }
@@ -284,18 +300,16 @@ mod root {
     #[test]
     fn signals_to_the_recorder_end_it_as_they_end_it_with_ebpf() {
         let Some(_serial) = kernel() else { return };
-        let pause = || std::thread::sleep(Duration::from_millis(500));
         // The first goes to CMD, whose shutdown is recorded.
         for number in [libc::SIGTERM, libc::SIGINT] {
             let running = traced(&[
                 "/bin/sh",
                 "-c",
-                "trap 'umask 022; readlink /; exit 5' TERM INT; while :; do sleep 0.05; done",
+                "trap 'umask 022; readlink /; exit 5' TERM INT; echo ready; while :; do sleep 0.05; done",
             ])
             .start();
-            pause();
-            process::signal(running.pid(), libc::SIGUSR1).unwrap();
-            pause();
+            running.wait_for("ready");
+            running.catch_up();
             assert!(running.so_far().is_some(), "{}", running.stderr());
             process::signal(running.pid(), number).unwrap();
             let recorded = running.end(PATIENCE);
@@ -306,18 +320,14 @@ mod root {
                 "{names:?}"
             );
         }
-        // The second ends the recording.
-        let running = traced(&[
-            "/bin/sh",
-            "-c",
-            "trap '' TERM; while :; do sleep 0.05; done",
-        ])
-        .start();
-        for _ in 0..2 {
-            pause();
+        // The second ends the recording; two at once could be one.
+        let script = "trap 'echo got' TERM; echo ready; while :; do sleep 0.05; done";
+        let running = traced(&["/bin/sh", "-c", script]).start();
+        for answer in ["ready", "got"] {
+            running.wait_for(answer);
             process::signal(running.pid(), libc::SIGTERM).unwrap();
         }
-        let recorded = running.end(Duration::from_secs(5));
+        let recorded = running.end(PATIENCE);
         assert!(
             recorded.stderr.contains("CMD is killed"),
             "{}",
@@ -325,18 +335,12 @@ mod root {
         );
         assert_eq!(recorded.status.code(), Some(0), "{}", recorded.stderr);
         // A time limit stops CMD, still recording.
-        let script = "trap 'umask 022; exit 0' TERM; while :; do sleep 0.05; done";
-        let limited = [
-            "--backend",
-            "ptrace",
-            "--for",
-            "1s",
-            "--",
-            "/bin/sh",
-            "-c",
-            script,
-        ];
-        let recorded = Record::new(limited).run(PATIENCE);
+        let script = "trap 'umask 022; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+        let run = |limit: &str| {
+            let by = ["--backend", "ptrace", "--for", limit];
+            Record::new([&by[..], &["--", "/bin/sh", "-c", script]].concat()).run(PATIENCE * 2)
+        };
+        let recorded = long_enough(run, |recorded| recorded.stdout == b"ready\n");
         assert_eq!(recorded.status.code(), Some(0), "{}", recorded.stderr);
         assert!(names(&recorded).contains("umask"));
     }
@@ -345,9 +349,10 @@ mod root {
     const SIGNALS: &str = r#"
         use POSIX qw(:sys_wait_h :signal_h);
         sub stays { my ($pid, $flags, $what, $test) = @_; my $status = pack 'i', 0; syscall(61, $pid, $status, $flags, 0) == $pid or die "$what: no report"; $status = unpack 'i', $status; $test->($status) or die "$what: $status" }
+        pipe my $ready, my $tell;
         my $child = fork;
-        if (!$child) { $SIG{TERM} = sub { exit 9 }; $SIG{TSTP} = 'DEFAULT'; select undef, undef, undef, 0.05 while 1 }
-        select undef, undef, undef, 0.3;
+        if (!$child) { $SIG{TERM} = sub { exit 9 }; $SIG{TSTP} = 'DEFAULT'; syswrite $tell, '.'; select undef, undef, undef, 0.05 while 1 }
+        sysread $ready, my $dot, 1;
         for my $stop (SIGSTOP, SIGTSTP, SIGTTIN) {
             kill $stop, $child;
             stays($child, WUNTRACED, "stop by $stop", sub { WIFSTOPPED($_[0]) && WSTOPSIG($_[0]) == $stop });
@@ -358,14 +363,14 @@ mod root {
         stays($child, 0, 'handler', sub { WIFEXITED($_[0]) && WEXITSTATUS($_[0]) == 9 });
         for my $end (SIGKILL, SIGSEGV, SIGTRAP, SIGUSR1, 40) {
             my $child = fork;
-            if (!$child) { select undef, undef, undef, 5; exit 1 }
-            select undef, undef, undef, 0.1;
+            if (!$child) { syswrite $tell, '.'; select undef, undef, undef, 60; exit 1 }
+            sysread $ready, my $dot, 1;
             kill $end, $child;
             stays($child, 0, "end by $end", sub { WIFSIGNALED($_[0]) && WTERMSIG($_[0]) == $end });
         }
         # A stopped process is killed without being continued.
         my $child = fork;
-        if (!$child) { select undef, undef, undef, 5; exit 1 }
+        if (!$child) { select undef, undef, undef, 60; exit 1 }
         kill SIGSTOP, $child;
         stays($child, WUNTRACED, 'stop', sub { WIFSTOPPED($_[0]) });
         kill SIGKILL, $child;
@@ -384,11 +389,6 @@ mod root {
         recorded.complete();
     }
 
-    fn state(pid: i32) -> char {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
-    }
-
     /// The one child of a process that traces it.
     fn child(running: &Running) -> i32 {
         let pid = running.pid();
@@ -400,21 +400,28 @@ mod root {
     fn a_stopped_command_stays_stopped_until_it_is_continued() {
         let Some(_serial) = kernel() else { return };
         let sleeper = path("sleeper");
-        let running = traced(&[sleeper.to_str().unwrap(), "1500"]).start();
+        let running = traced(&[sleeper.to_str().unwrap()]).start();
         let command = child(&running);
-        let settle = || std::thread::sleep(Duration::from_millis(200));
-        settle();
+        let sleeps_in = |call: i64| {
+            process::poll("its sleep", PATIENCE, || {
+                Ok(process::sleeps_in(command) == Some(call))
+            })
+            .unwrap();
+        };
+        sleeps_in(libc::SYS_nanosleep);
         for signal in [libc::SIGTSTP, libc::SIGSTOP] {
             process::signal(command, signal).unwrap();
-            settle();
             // Stopped; `t` is how /proc says so of one that is traced.
-            assert_eq!(state(command), 't');
-            settle();
-            assert_eq!(state(command), 't');
+            let stopped = || process::state(command) == Some('t');
+            process::poll("its stop", PATIENCE, || Ok(stopped())).unwrap();
+            // The recorder knows of the stop, and leaves it.
+            running.catch_up();
+            assert!(stopped());
             process::signal(command, libc::SIGCONT).unwrap();
-            settle();
-            assert_eq!(state(command), 'S');
+            sleeps_in(libc::SYS_restart_syscall);
         }
+        // Its sleep has not broken off: it ends by this, with 0.
+        process::signal(command, libc::SIGTERM).unwrap();
         let recorded = running.end(PATIENCE);
         assert_eq!(recorded.status.code(), Some(0), "{}", recorded.stderr);
         // As without a tracer: a sleep that was stopped is continued by this call.
@@ -426,7 +433,8 @@ mod root {
     fn a_signal_that_is_ignored_adds_no_call() {
         let Some(_serial) = kernel() else { return };
         // The end of a child wakes nobody who ignores it, but for a tracer's sake the kernel wakes it all the same.
-        let script = "use Time::HiRes 'usleep'; if (!fork) { usleep 100_000; exit } usleep 400_000";
+        // The child ends when its parent is in clock_nanosleep.
+        let script = "use Time::HiRes 'usleep'; my $parent = $$; if (!fork) { while (1) { open my $call, '<', \"/proc/$parent/syscall\" or exit 1; exit if <$call> =~ /^230 /; usleep 1000 } } usleep 400_000";
         for (signal, expected) in [("DEFAULT", false), ("IGNORE", false)] {
             let script = format!("$SIG{{CHLD}} = '{signal}'; {script}");
             let command = ["/usr/bin/perl", "-e", &script];
@@ -465,9 +473,7 @@ mod root {
         let mut type_and_wait = |typed: &[u8], expected: &str| {
             keys.write_all(typed).unwrap();
             keys.flush().unwrap();
-            let seen = process::poll(expected, Duration::from_secs(20), || {
-                Ok(out().contains(expected))
-            });
+            let seen = process::poll(expected, PATIENCE, || Ok(out().contains(expected)));
             assert!(seen.is_ok(), "{expected} did not come:\n{}", out());
         };
         type_and_wait(b"", "armed");
@@ -491,7 +497,8 @@ mod root {
         let Some(_serial) = kernel() else { return };
         let sleeper = path("sleeper");
         let script = format!(
-            "exec 2>/dev/null; setsid {0} 60000 & a=$!; setsid {0} 60000 & sleep 0.5; kill -STOP $!; sleep 0.2; echo $a $!; exit 3",
+            "exec 2>/dev/null; is() {{ until grep -q \"(sleeper) [$2]\" /proc/$1/stat; do sleep 0.01; done; }}; \
+             setsid {0} 600000 & a=$!; setsid {0} 600000 & is $a S; is $! S; kill -STOP $!; is $! Tt; echo $a $!; exit 3",
             sleeper.display()
         );
         let recorded = traced(&["/bin/sh", "-c", &script]).run(PATIENCE);
@@ -506,9 +513,11 @@ mod root {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
             assert!(status.contains("TracerPid:\t0\n"), "{status}");
             let pid = pid.parse().unwrap();
-            let state = state(pid);
+            let state = || process::state(pid);
+            let is = process::poll("its state", PATIENCE, || Ok(state() == Some(expected)));
+            let state = state();
             process::signal(pid, libc::SIGKILL).unwrap();
-            assert_eq!(state, expected);
+            assert!(is.is_ok(), "{state:?} is not {expected}");
         }
     }
 

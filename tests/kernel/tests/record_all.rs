@@ -129,11 +129,16 @@ mod root {
         // Something that makes calls in a new cgroup and is no container.
         let session = Scope::new("all-session").unwrap();
         let script = format!(
-            "echo $$ >{}/cgroup.procs; exec {} 7000",
+            "echo $$ >{}/cgroup.procs; exec {}",
             session.dir().display(),
             path("sleeper").display()
         );
         let mut stranger = Command::new("sh").args(["-c", &script]).spawn().unwrap();
+        let pid = stranger.id().cast_signed();
+        let asleep = || Ok(process::sleeps_in(pid) == Some(libc::SYS_nanosleep));
+        process::poll("the stranger's sleep", PATIENCE, asleep).unwrap();
+        running.catch_up();
+        let known = Instant::now();
 
         let start = Instant::now();
         std::thread::scope(|scope| {
@@ -155,13 +160,18 @@ mod root {
             .flatten()
             .map(|one| (one.name, one.known))
             .collect();
-        // Until they are written, but not longer than that could take.
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while names(&folder).len() < 3 * count && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        process::wait(&mut stranger, PATIENCE).unwrap();
-        std::thread::sleep(Duration::from_millis(200));
+        // What is missing then is told below.
+        let all = || Ok(names(&folder).len() >= 3 * count);
+        let written_all = process::poll("their files", PATIENCE, all);
+        println!("{written_all:?}");
+        // So long a cgroup may be without evidence; then it is given up in the next round.
+        process::poll("its time", PATIENCE, || {
+            Ok(known.elapsed() > Duration::from_secs(5))
+        })
+        .unwrap();
+        running.catch_up();
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
         let recorded = running.stop();
         let mut seen = written(&folder);
         let mut all = names(&folder);

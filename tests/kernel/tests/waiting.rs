@@ -29,7 +29,7 @@ mod root {
     };
     use tempfile::TempDir;
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     fn names(recorded: &Recorded, phase: Phase) -> BTreeSet<String> {
         let calls = &recorded.observation.as_ref().unwrap().calls;
@@ -50,7 +50,7 @@ mod root {
         let parent = format!("/seccast-test/parent-{}", std::process::id());
         let runc = Runtime::runc().unwrap();
         let running = Record::new(["--container", "awaited", "--wait=60s"]).start();
-        let bundle = busybox(&["/bin/sleep", "2"]).cgroups_path(format!("{parent}/awaited"));
+        let bundle = busybox(&["/bin/sleep", "600"]).cgroups_path(format!("{parent}/awaited"));
         let mut awaited = Container::new("awaited", &bundle, &runc).unwrap();
         awaited.run_detached().unwrap();
         // A stranger below the same parent calls what the awaited one does not.
@@ -62,6 +62,7 @@ mod root {
             "{}",
             stranger.log()
         );
+        awaited.kill(libc::SIGKILL).unwrap();
         let recorded = running.end(PATIENCE);
         drop((awaited, stranger));
         let observation = recorded.complete();
@@ -221,9 +222,7 @@ mod root {
         let pipe = format!("/proc/{}/root/tmp/libc.so.6", container.pid().unwrap());
         let is_pipe = || Ok(fs::metadata(&pipe).is_ok_and(|file| file.file_type().is_fifo()));
         process::poll("the pipe", PATIENCE, is_pipe).unwrap();
-        let recorded = Record::new(["--container", "hostile", "--for", "1s"])
-            .start()
-            .end(Duration::from_secs(15));
+        let recorded = Record::new(["--container", "hostile", "--for", "1s"]).run(PATIENCE);
         let observation = recorded.observation.as_ref().unwrap();
         assert_eq!(
             observation.machine.libc.as_deref(),
@@ -241,7 +240,11 @@ mod root {
         let scope = Scope::new("silent").unwrap();
         let mut sleep = Command::new("sleep").arg("60").spawn().unwrap();
         scope.add(sleep.id()).unwrap();
-        std::thread::sleep(Duration::from_millis(200));
+        let pid = sleep.id().cast_signed();
+        process::poll("its sleep", PATIENCE, || {
+            Ok(process::sleeps_in(pid) == Some(libc::SYS_clock_nanosleep))
+        })
+        .unwrap();
         let recorded = Record::new(["--cgroup", scope.path(), "--for", "300ms"]).run(PATIENCE);
         sleep.kill().unwrap();
         sleep.wait().unwrap();
@@ -263,13 +266,13 @@ mod root {
             ],
         );
         assert!(mapped.as_ref().is_ok_and(|at| *at > 0), "{open} {mapped:?}");
-        files.silence(Duration::from_secs(20));
+        files.silence(2 * PATIENCE);
 
-        let recorded = Record::new(["--cgroup", scope.path(), "--for", "1s"]).start();
+        let recorded = Record::new(["--cgroup", scope.path()]).start();
         println!("armed after {:.1?}", recorded.armed_after());
-        assert!(recorded.armed_after() < Duration::from_secs(15));
         puppet.call(39, &[]).unwrap();
-        let recorded = recorded.end(PATIENCE);
+        let recorded = recorded.stop();
+        assert!(!files.spoke(), "it waited until the files were gone");
         let observation = recorded.observation.as_ref().unwrap();
         assert_eq!(observation.machine.libc.as_deref(), Some("glibc"));
         assert_eq!(names(&recorded, Phase::App), ["getpid".to_owned()].into());
@@ -279,6 +282,8 @@ mod root {
     struct Silent {
         folder: TempDir,
         silent: Arc<AtomicBool>,
+        /// The silence was over.
+        spoke: Arc<AtomicBool>,
     }
 
     impl Silent {
@@ -300,7 +305,11 @@ mod root {
             let silent = Arc::new(AtomicBool::new(false));
             let quiet = Arc::clone(&silent);
             std::thread::spawn(move || serve(&device, &quiet));
-            Self { folder, silent }
+            Self {
+                folder,
+                silent,
+                spoke: Arc::default(),
+            }
         }
     }
 
@@ -309,10 +318,16 @@ mod root {
         fn silence(&self, limit: Duration) {
             self.silent.store(true, Ordering::Relaxed);
             let path = self.folder.path().to_owned();
+            let spoke = Arc::clone(&self.spoke);
             std::thread::spawn(move || {
                 std::thread::sleep(limit);
+                spoke.store(true, Ordering::Relaxed);
                 unmount(&path);
             });
+        }
+
+        fn spoke(&self) -> bool {
+            self.spoke.load(Ordering::Relaxed)
         }
     }
 
