@@ -20,6 +20,9 @@ pub(crate) struct Args {
     /// Also what `cargo xtask cluster` needs: a Go compiler, openssl, tools for networks.
     #[arg(long)]
     cluster: bool,
+    /// Both: all that `cargo xtask ci` needs, in one go.
+    #[arg(long, conflicts_with_all = ["vm", "cluster"])]
+    all: bool,
 }
 
 /// How one sees that a need is met, whoever met it.
@@ -95,13 +98,8 @@ const GO: &[Need] = &[need("golang-go", Command("go"), "builds Kubernetes")];
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
-    let mut done = tools()?;
-    if args.vm {
-        done |= vm()?;
-    }
-    if args.cluster {
-        done |= cluster(true)?;
-    }
+    let (vm, cluster) = (args.vm || args.all, args.cluster || args.all);
+    let done = install_all(vm, cluster, cluster)?;
     if done {
         eprintln!("setup: done in {:.1} s", start.elapsed().as_secs_f64());
     } else {
@@ -112,30 +110,39 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// What building and testing need. True when something had to be installed.
 pub(crate) fn tools() -> Result<bool> {
+    install_all(false, false, false)
+}
+
+/// What `cargo xtask vm` needs beyond that.
+pub(crate) fn vm() -> Result<bool> {
+    install_all(true, false, false)
+}
+
+/// What `cargo xtask cluster` needs beyond that; the compiler only where there is something to build.
+pub(crate) fn cluster(compiler: bool) -> Result<bool> {
+    install_all(false, true, compiler)
+}
+
+/// The packages by one call of apt, each of which takes its time.
+fn install_all(vm: bool, cluster: bool, compiler: bool) -> Result<bool> {
     // Made by the user: what runs as root later adds to it, and must not own it.
     make_folder(&places::cache()?.join("rootfs"))?;
     let mut wanted = missing(TOOLS)?;
-    let compiler = compiler_wanted()?;
-    wanted.extend(&compiler);
+    wanted.extend(compiler_wanted()?);
+    if vm {
+        wanted.extend(missing(VM)?);
+    }
+    if cluster {
+        wanted.extend(missing(CLUSTER)?);
+    }
+    if compiler && go::find().is_none() {
+        wanted.extend(GO);
+    }
     let packages = install(wanted)?;
     // Debian's compiler may not be on offer, or not beside Debian's rustc; then rustup's nightly does it.
     let nightly = bpf::Compiler::find().is_none() && nightly()?;
     let linker = linker()?;
     Ok(packages || nightly || linker)
-}
-
-/// What `cargo xtask vm` needs beyond that.
-pub(crate) fn vm() -> Result<bool> {
-    install(missing(VM)?)
-}
-
-/// What `cargo xtask cluster` needs beyond that.
-pub(crate) fn cluster(with_compiler: bool) -> Result<bool> {
-    let mut wanted = missing(CLUSTER)?;
-    if with_compiler && go::find().is_none() {
-        wanted.extend(GO);
-    }
-    install(wanted)
 }
 
 fn is_debian() -> bool {

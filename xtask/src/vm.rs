@@ -93,7 +93,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         std::env::consts::ARCH == "x86_64",
         "the emulated machine is an x86_64 and runs what is built here: use an x86_64"
     );
-    setup::tools()?;
     setup::vm()?;
     let built = dist::build_static(&["seccast", "seccast-guest"])?;
     let guest = built.join("seccast-guest");

@@ -174,7 +174,6 @@ pub(crate) fn up(up: &Up) -> Result<()> {
 
 /// What a user does: builds the programs and packs the images.
 pub(crate) fn prepare() -> Result<Prepared> {
-    setup::tools()?;
     setup::cluster(programs::missing()?)?;
     let programs = programs::ready()?;
     let sleep = ["/bin/sleep", "2147483647"];
