@@ -12,7 +12,7 @@ use crate::{cargo, places};
 /// Beside the tests of its own packages: which steps a change below a path can break. The longest path that fits counts.
 ///
 /// The model's dependents are compiled, its laws hold without them: that is what makes its loop a short one.
-const STEPS: [(&str, &[&str]); 18] = [
+const STEPS: [(&str, &[&str]); 20] = [
     ("ebpf/", &["clippy-ebpf", "dist", "kernel", "alone", "vm"]),
     ("userspace/recorder/", &["dist", "kernel", "alone"]),
     ("userspace/cli/", &["dist", "kernel", "alone"]),
@@ -29,6 +29,8 @@ const STEPS: [(&str, &[&str]); 18] = [
     ("tests/kernel/", &["dist", "kernel", "alone"]),
     ("tests/e2e/", &["dist", "e2e"]),
     ("tests/closed-loop/", &["dist", "demo", "vm"]),
+    ("tests/guest/", &["vm"]),
+    ("tests/codegen/", &["codegen"]),
     ("tests/fuzz/", &["fuzz"]),
     ("xtask/src/cluster/", &["dist", "e2e"]),
 ];

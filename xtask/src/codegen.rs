@@ -1,76 +1,89 @@
 //! Files that are made from other files, and the proof that they are current.
 //!
-//! Everything here works offline from what is committed. [`refresh()`] and
-//! [`refresh_defaults()`] renew the committed data from downloaded packages.
+//! Everything here works offline from what is committed. [`refresh`] and [`defaults::refresh_defaults`] renew the committed
+//! data from downloaded packages. What comes of data alone is made here, and needs no other crate of the product to compile:
+//! the model is built with it. What the model makes of recordings and profiles is rendered by `tests/codegen`.
 
-mod apps;
 mod defaults;
+mod made;
 mod manifests;
 mod refresh;
 mod syscalls;
 
-use anyhow::{Context, Result, bail};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-pub(crate) use defaults::refresh_defaults;
-pub(crate) use refresh::refresh;
+use anyhow::{Context as _, Result, ensure};
 
-/// A file that is made, and what it has to hold.
-struct Made {
-    path: PathBuf,
-    text: String,
+use self::made::{Made, Settled};
+use crate::{cargo, places};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Write nothing; fail when a file is not current.
+    #[arg(long, conflicts_with = "refresh")]
+    check: bool,
+    /// Only what comes of data alone: the tables of the model, manifests, default profiles. Needs no model that compiles.
+    #[arg(long, conflicts_with = "refresh")]
+    tables: bool,
+    /// Renew the committed data from the packages in this folder (xtask/data/README.md says which).
+    #[arg(long, value_name = "FOLDER")]
+    refresh: Option<PathBuf>,
+    /// Renew `profiles/defaults` from the package in this folder and from Go modules (profiles/README.md says which).
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["check", "tables", "refresh"])]
+    refresh_defaults: Option<PathBuf>,
+}
+
+impl Args {
+    pub(crate) fn run(&self) -> Result<()> {
+        match (&self.refresh, &self.refresh_defaults) {
+            (Some(folder), _) => refresh::refresh(folder),
+            (None, Some(folder)) => defaults::refresh_defaults(folder),
+            (None, None) if self.tables => tables(self.check),
+            (None, None) => run(self.check),
+        }
+    }
 }
 
 /// Writes every generated file; with `check`, writes nothing and fails when one is not what it would write.
 pub(crate) fn run(check: bool) -> Result<()> {
-    let root = root();
-    let mut made = vec![
+    let mut settled = Settled::new(check);
+    // Before the model is built, which has them inside.
+    settled.add(of_data()?)?;
+    settled.add(of_the_model()?)?;
+    settled.end()
+}
+
+/// The same of those that come of data alone.
+pub(crate) fn tables(check: bool) -> Result<()> {
+    let mut settled = Settled::new(check);
+    settled.add(of_data()?)?;
+    settled.end()
+}
+
+fn of_data() -> Result<[Made; 3]> {
+    let root = places::root();
+    Ok([
         Made {
-            path: root.join("userspace/model/src/syscall/table.rs"),
+            path: "userspace/model/src/syscall/table.rs".into(),
             text: syscalls::render(&root.join("xtask/data/syscalls.csv"))?,
         },
-        Made {
-            path: root.join("profiles/audit.json"),
-            text: seccast_model::audit_profile().to_oci_json(),
-        },
-    ];
-    made.push(manifests::render(&root)?);
-    made.extend(defaults::render(&root)?);
-    made.extend(apps::render(&apps_dir())?);
-    let mut stale = Vec::new();
-    for Made { path, text } in made {
-        let shown = path
-            .strip_prefix(&root)
-            .unwrap_or(&path)
-            .display()
-            .to_string();
-        if fs::read_to_string(&path).is_ok_and(|old| old == text) {
-            continue;
-        }
-        if check {
-            stale.push(shown);
-        } else {
-            fs::write(&path, text).with_context(|| format!("failed to write {shown}"))?;
-            println!("wrote {shown}");
-        }
-    }
-    if !stale.is_empty() {
-        bail!(
-            "not current: {}; run `cargo xtask codegen` and commit the result",
-            stale.join(", ")
-        );
-    }
-    Ok(())
+        manifests::render(&root)?,
+        defaults::render(&root)?,
+    ])
+}
+
+fn of_the_model() -> Result<Vec<Made>> {
+    let render = cargo::cargo().args(["run", "--quiet", "--locked", "--package=seccast-codegen"]);
+    let told = render.arg("--").arg(places::root()).stdout()?;
+    let files: BTreeMap<PathBuf, String> =
+        serde_json::from_str(&told).context("failed to read what seccast-codegen rendered")?;
+    ensure!(!files.is_empty(), "seccast-codegen rendered nothing");
+    let made = files.into_iter().map(|(path, text)| Made { path, text });
+    Ok(made.collect())
 }
 
 /// Where the profiles of applications are.
 pub(crate) fn apps_dir() -> PathBuf {
-    root().join("profiles/apps")
-}
-
-/// The top folder of the checkout.
-fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here).to_path_buf()
+    places::root().join("profiles/apps")
 }

@@ -65,32 +65,9 @@ enum Verb {
     /// Format every Rust file; nothing is compiled.
     Fmt(format::Args),
     /// Write the files that are made from other files.
-    Codegen(Codegen),
+    Codegen(codegen::Args),
     /// All that a change must pass, cheapest first.
     Ci(ci::Args),
-}
-
-#[derive(clap::Args)]
-struct Codegen {
-    /// Write nothing; fail when a file is not current.
-    #[arg(long, conflicts_with = "refresh")]
-    check: bool,
-    /// Renew the committed data from the packages in this folder (xtask/data/README.md says which).
-    #[arg(long, value_name = "FOLDER")]
-    refresh: Option<std::path::PathBuf>,
-    /// Renew `profiles/defaults` from the package in this folder and from Go modules (profiles/README.md says which).
-    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["check", "refresh"])]
-    refresh_defaults: Option<std::path::PathBuf>,
-}
-
-impl Codegen {
-    fn run(&self) -> anyhow::Result<()> {
-        match (&self.refresh, &self.refresh_defaults) {
-            (Some(folder), _) => codegen::refresh(folder),
-            (None, Some(folder)) => codegen::refresh_defaults(folder),
-            (None, None) => codegen::run(self.check),
-        }
-    }
 }
 
 fn main() -> ExitCode {

@@ -1,22 +1,19 @@
-//! `profiles/defaults`: what engines allow by default, from their own sources, and the page with the sizes.
+//! `profiles/defaults`: what engines allow by default, from their own sources.
 //!
 //! docker's and podman's are files of theirs, unchanged. containerd has a function instead: [`refresh_defaults`] runs it and keeps what it makes.
 //! CRI-O changes podman's: [`crio`] does so.
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use seccast_model::Arch;
-use seccast_model::defaults::{Engine, ResolvedDefault, resolve};
 use serde_json::{Value, json};
 
-use super::Made;
+use super::made::Made;
 use super::refresh::Package;
 use super::syscalls::sha256;
+use crate::places;
 use crate::process::Run;
 
 /// Large modules on a slow line.
@@ -53,8 +50,8 @@ const FILES: [(&str, &str); 3] = [
 /// Source: `DefaultProfile` in <https://github.com/cri-o/cri-o/blob/main/internal/config/seccomp/seccomp.go>, read in 2026.
 const CRIO_ADMIN: [&str; 3] = ["clone", "clone3", "unshare"];
 
-/// CRI-O's default, and the page with the sizes, after a look at the files.
-pub(super) fn render(root: &Path) -> Result<[Made; 2]> {
+/// CRI-O's default, after a look at the files.
+pub(super) fn render(root: &Path) -> Result<Made> {
     let defaults = root.join("profiles/defaults");
     for (file, pinned) in FILES {
         let found = sha256(read(&defaults.join(file))?.as_bytes());
@@ -63,16 +60,10 @@ pub(super) fn render(root: &Path) -> Result<[Made; 2]> {
             "profiles/defaults/{file} has sha256 {found}, pinned is {pinned}"
         );
     }
-    Ok([
-        Made {
-            path: defaults.join("crio/default.json"),
-            text: crio(&read(&defaults.join("podman/seccomp.json"))?)?,
-        },
-        Made {
-            path: root.join("docs/defaults.md"),
-            text: page()?,
-        },
-    ])
+    Ok(Made {
+        path: "profiles/defaults/crio/default.json".into(),
+        text: crio(&read(&defaults.join("podman/seccomp.json"))?)?,
+    })
 }
 
 /// What CRI-O makes of podman's: see [`CRIO_ADMIN`]. Without that capability it allows clone without namespaces, answers EPERM with any of them,
@@ -110,102 +101,9 @@ fn crio(podman: &str) -> Result<String> {
     Ok(serde_json::to_string_pretty(&profile)? + "\n")
 }
 
-fn page() -> Result<String> {
-    let mut text = String::from(INTRODUCTION);
-    for engine in Engine::ALL {
-        writeln!(
-            text,
-            "| {engine} | {} | {} |",
-            engine.version(),
-            engine.capabilities().join(", ")
-        )?;
-    }
-    text.push_str(SIZES);
-    for arch in [Arch::X86_64, Arch::Aarch64, Arch::Riscv64] {
-        for engine in Engine::ALL {
-            let own = engine.capabilities();
-            let admin: Vec<&str> = own.iter().copied().chain(["CAP_SYS_ADMIN"]).collect();
-            let sets: [(&str, &[&str]); 3] = [
-                ("none", &[]),
-                ("its own", own),
-                ("its own and CAP_SYS_ADMIN", &admin),
-            ];
-            for (set, capabilities) in sets {
-                let default = resolve(engine, arch, capabilities.iter().copied())?;
-                let conditional: Vec<&str> =
-                    default.conditional.iter().map(String::as_str).collect();
-                writeln!(
-                    text,
-                    "| {engine} | {arch} | {set} ({}) | {} of {} | {} |",
-                    capabilities.len(),
-                    default.len(),
-                    default.known,
-                    conditional.join(", "),
-                )?;
-            }
-        }
-    }
-    text.push_str(DIFFERENCES);
-    for arch in [Arch::X86_64, Arch::Aarch64] {
-        let own = |engine: Engine| resolve(engine, arch, engine.capabilities().iter().copied());
-        let docker = own(Engine::Docker)?;
-        for engine in [Engine::Containerd, Engine::Podman, Engine::Crio] {
-            let other = own(engine)?;
-            writeln!(
-                text,
-                "| {engine} | {arch} | {} | {} |",
-                missing(&other, &docker),
-                missing(&docker, &other)
-            )?;
-        }
-    }
-    Ok(text)
-}
-
-/// Names that `one` allows and `other` does not.
-fn missing(one: &ResolvedDefault, other: &ResolvedDefault) -> String {
-    let names: BTreeSet<&str> = one
-        .allowed
-        .union(&one.conditional)
-        .map(String::as_str)
-        .filter(|name| !other.allows(name))
-        .collect();
-    let names: Vec<&str> = names.into_iter().collect();
-    if names.is_empty() {
-        "none".to_owned()
-    } else {
-        format!("{}: {}", names.len(), names.join(", "))
-    }
-}
-
-const INTRODUCTION: &str = "\
-# What engines allow by default
-
-Made by `cargo xtask codegen` from `profiles/defaults`, whose origin is in [profiles/README.md](../profiles/README.md).
-
-\"The default\" does not exist: it depends on the engine, its release, the architecture and the container's capabilities. These are the
-tables that `--compare` and `check` compare with. Names are counted that the architecture has (Linux 7.2) and that are allowed on the newest
-kernel; on a node with an older libseccomp those that it does not know are denied as well.
-
-| engine | profile of | capabilities that it gives by default |
-| --- | --- | --- |
-";
-
-const SIZES: &str = "
-| engine | architecture | capabilities | allowed | of these with some arguments only |
-| --- | --- | --- | --- | --- |
-";
-
-const DIFFERENCES: &str = "
-Beside docker's, each with the engine's own capabilities:
-
-| engine | architecture | allows and docker does not | docker allows and it does not |
-| --- | --- | --- | --- |
-";
-
 /// Makes `profiles/defaults` anew: from a Debian package in `downloads`, and from modules that the Go module proxy has. Needs `go`.
 pub(crate) fn refresh_defaults(downloads: &Path) -> Result<()> {
-    let root = super::root();
+    let root = places::root();
     let docker = module(DOCKER)?;
     let containerd = module(CONTAINERD)?;
 

@@ -1,6 +1,6 @@
 //! `deploy/seccast.yaml`: the resources of `deploy/kustomize` in one file, for those who have no kustomize.
 
-use super::Made;
+use super::made::Made;
 use anyhow::{Context, Result};
 use std::fmt::Write as _;
 use std::fs;
@@ -28,7 +28,7 @@ pub(super) fn render(root: &Path) -> Result<Made> {
         let _ = write!(text, "{between}{}", read(name)?);
     }
     Ok(Made {
-        path: root.join("deploy/seccast.yaml"),
+        path: "deploy/seccast.yaml".into(),
         text,
     })
 }

@@ -1,6 +1,7 @@
 //! Renews `xtask/data/syscalls.csv` from Debian packages: `xtask/data/README.md` says which facts come from which.
 
 use super::syscalls::{TABLES, columns, sha256};
+use crate::places;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -158,7 +159,7 @@ impl Package {
     }
 }
 
-/// Writes the data anew from the packages in `downloads`. The tables follow with `run(false)`.
+/// Writes the data anew from the packages in `downloads`. The tables follow with `cargo xtask codegen`.
 pub(crate) fn refresh(downloads: &Path) -> Result<()> {
     let mut numbers: BTreeMap<String, [Option<u32>; TABLES.len()]> = BTreeMap::new();
     for (column, headers) in HEADERS.iter().enumerate() {
@@ -215,7 +216,7 @@ pub(crate) fn refresh(downloads: &Path) -> Result<()> {
             since_libseccomp.get(name).unwrap_or(&"")
         ));
     }
-    let path = super::root().join("xtask/data/syscalls.csv");
+    let path = places::root().join("xtask/data/syscalls.csv");
     fs::write(&path, &csv)?;
     println!(
         "wrote {}; its sha256 is {}",

@@ -10,8 +10,6 @@ use seccast_model::report::Summary;
 use seccast_model::{Observation, Policy, generate};
 use serde::Deserialize;
 
-use super::Made;
-
 const INTRODUCTION: &str = "\
 # Profiles of applications
 
@@ -54,9 +52,10 @@ struct Runs {
     last_that_added: usize,
 }
 
-/// The profile of every folder of `dir`, and `README.md`.
-pub(super) fn render(dir: &Path) -> Result<Vec<Made>> {
-    let mut names: Vec<_> = fs::read_dir(dir)
+/// The profile of every folder, and `README.md`, by their paths in the checkout.
+pub(crate) fn render(root: &Path) -> Result<Vec<(String, String)>> {
+    let dir = root.join("profiles/apps");
+    let mut names: Vec<_> = fs::read_dir(&dir)
         .with_context(|| format!("failed to read {}", dir.display()))?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;
@@ -127,10 +126,10 @@ pub(super) fn render(dir: &Path) -> Result<Vec<Made>> {
                 .collect();
             writeln!(notes, "* {name}: {}", extra.join(", "))?;
         }
-        made.push(Made {
-            path: folder.join("profile.json"),
-            text: generated.profile.to_oci_json(),
-        });
+        made.push((
+            format!("profiles/apps/{name}/profile.json"),
+            generated.profile.to_oci_json(),
+        ));
     }
     if notes.is_empty() {
         notes.push_str("* none\n");
@@ -142,9 +141,6 @@ pub(super) fn render(dir: &Path) -> Result<Vec<Made>> {
          {rows}\n\
          Compared with {with}. Allowed here and not there:\n\n{notes}"
     );
-    made.push(Made {
-        path: dir.join("README.md"),
-        text,
-    });
+    made.push(("profiles/apps/README.md".to_owned(), text));
     Ok(made)
 }
