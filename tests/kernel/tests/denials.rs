@@ -21,6 +21,7 @@ mod root {
     use std::collections::{BTreeMap, BTreeSet};
     use std::fs;
     use std::io;
+    use std::os::fd::AsRawFd as _;
     use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
     use std::path::Path;
     use std::process::{Command, ExitStatus};
@@ -448,14 +449,20 @@ mod root {
     fn of_a_target_that_runs_nothing_is_missed_in_silence() {
         let Some(_serial) = kernel() else { return };
         let scope = Scope::new("denials").unwrap();
-        // It sleeps in a call, for a second each, so it has entered that.
+        // It reads from a pipe to which nobody writes: it has entered that call.
         let mut puppet = filtered_puppet();
         scope.add(puppet.pid()).unwrap();
-        puppet.repeat(7, &[0, 0, 1000]).unwrap();
-        let stat = format!("/proc/{}/stat", puppet.pid());
-        let asleep = || Ok(fs::read_to_string(&stat)?.contains(") S "));
+        let (reader, writer) = io::pipe().unwrap();
+        let path = format!("/proc/{}/fd/{}", std::process::id(), reader.as_raw_fd());
+        let path = puppet.text(&path).unwrap();
+        let end = puppet.call(257, &[-100, path, 0 /* O_RDONLY */]).unwrap();
+        puppet.repeat(0, &[end, path, 1]).unwrap();
+        let pid = puppet.pid().cast_signed();
+        let asleep = || Ok(process::sleeps_in(pid) == Some(libc::SYS_read));
         process::poll("the puppet to sleep", PATIENCE, asleep).unwrap();
         let (recorder, recording) = watch(&scope);
+        // From now on it gets the end of the file at once.
+        drop(writer);
         puppet.stop().unwrap();
         getsid(&mut puppet, 23);
         assert_eq!(counted(&recorder, &recording), (23, 0));
