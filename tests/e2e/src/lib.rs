@@ -362,6 +362,13 @@ impl Recording {
         }
     }
 
+    /// Ends it by SIGTERM, which a command on a node gets itself, and prints what it said.
+    pub fn stop(self) -> Output {
+        const SIGTERM: i32 = 15;
+        process::signal(self.child.id().cast_signed(), SIGTERM).unwrap();
+        self.end()
+    }
+
     /// The same with 0; what it wrote to stdout.
     pub fn done(self) -> String {
         let output = self.end();

@@ -5,12 +5,14 @@
     reason = "helpers of tests are tests, and a test fails by panicking"
 )]
 
-use seccast_e2e::{BUSYBOX, Fixture, Namespace, SECCOMP, all_but, cluster, expect};
-use seccast_rig::process::Output;
+use seccast_e2e::{
+    BUSYBOX, COMMAND, Fixture, Namespace, PATIENCE, SECCOMP, all_but, cluster, expect,
+};
+use seccast_rig::process::{self, Output};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
-use std::time::Duration;
+use std::process::Stdio;
 
 /// EOPNOTSUPP: mkdir never returns it by itself there.
 const ERRNO: u32 = 95;
@@ -46,15 +48,28 @@ fn template(name: &str) -> Value {
     })
 }
 
-/// Once nothing but a change of ours would give it another resourceVersion.
-fn settled(space: &Namespace<'_>, object: &str) -> Value {
-    let mut last = space.get(object);
-    space.until("the controllers to be done", || {
-        std::thread::sleep(Duration::from_secs(1));
-        let before = std::mem::replace(&mut last, space.get(object));
-        (before["metadata"]["resourceVersion"] == last["metadata"]["resourceVersion"]).then_some(())
-    });
-    last
+/// A Deployment, once nothing but a change of ours would give it another resourceVersion: its controller has seen what it is to be,
+/// has all Pods and no other ones, and has said so.
+fn settled(space: &Namespace<'_>, deployment: &str) -> Value {
+    space.until("its controller to be done", || {
+        let object = space.get(deployment);
+        let status = &object["status"];
+        let is_none = |of: &str| status[of].as_u64().unwrap_or(0) == 0;
+        let is_all = |of: &str| status[of] == object["spec"]["replicas"];
+        let counts = [
+            "replicas",
+            "updatedReplicas",
+            "readyReplicas",
+            "availableReplicas",
+        ];
+        let done = |of: &Value| of["reason"] == "NewReplicaSetAvailable";
+        let is_done = status["observedGeneration"] == object["metadata"]["generation"]
+            && counts.iter().all(|of| is_all(of))
+            && is_none("unavailableReplicas")
+            && is_none("terminatingReplicas")
+            && status["conditions"].as_array()?.iter().any(done);
+        is_done.then_some(object)
+    })
 }
 
 /// Whether each of three Pods, on both nodes, runs under the filter that denies mkdir, and under nothing else.
@@ -373,18 +388,32 @@ fn a_profile_that_no_node_has_is_explained_and_old_pods_serve_on() {
     assert_eq!(space.live_pods("app=web"), serving);
 
     // The file comes while it waits.
-    let late = cluster
-        .disk(cluster.node(1), SECCOMP)
-        .join("e2e/missing.json");
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            std::thread::sleep(Duration::from_secs(5));
-            assert!(!late.exists());
-            cluster.write_profile("e2e/missing.json", &all_but("mkdir", ERRNO));
-        });
-        let waited = attach(&cluster, &space, &missing[..3]);
-        expect(&waited, 0, &["CreateContainerError", "3 Pods run under it"]);
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let said = || fs::read_to_string(log.path()).unwrap();
+    let mut waits = cluster.seccast(cluster.node(1));
+    waits
+        .args(["attach", "--namespace", space.name()])
+        .args(&missing[..3]);
+    let mut waits = waits
+        .stderr(log.reopen().unwrap())
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    space.until("it to say why", || {
+        said().contains("CreateContainerError").then_some(())
     });
+    cluster.write_profile("e2e/missing.json", &all_but("mkdir", ERRNO));
+    let ended = process::wait(&mut waits, PATIENCE + COMMAND).unwrap();
+    if ended.is_none() {
+        waits.kill().and_then(|()| waits.wait()).unwrap();
+    }
+    assert_eq!(
+        ended.and_then(|status| status.code()),
+        Some(0),
+        "{}",
+        said()
+    );
+    assert!(said().contains("3 Pods run under it"), "{}", said());
     enforced(&space, "app=web", true);
 }
 

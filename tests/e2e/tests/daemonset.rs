@@ -14,7 +14,6 @@ use seccast_rig::process;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
-use std::time::Duration;
 
 /// CAP_PERFMON is 38 and CAP_BPF 39 (linux/capability.h).
 const CAPABILITIES: &str = "000000c000000000";
@@ -377,16 +376,12 @@ fn the_agent_runs_under_the_profile_that_another_recorded() {
     verify.arg("verify").arg("--profile").arg(&profile).args([
         "--container",
         &id,
-        "--for",
-        "25s",
         "--format",
         "json",
     ]);
-    let verify =
-        std::thread::spawn(move || process::output(&mut verify, Duration::from_secs(120)).unwrap());
-    std::thread::sleep(Duration::from_secs(1));
+    let verify = Recording::arm(&mut verify);
     works(&cluster, &space, 1, "enforced");
-    let verdict = verify.join().unwrap();
+    let verdict = verify.stop();
     let said: Value = serde_json::from_str(&verdict.stdout).unwrap();
     let findings = said["runs"][0]["findings"].as_array().unwrap();
     let denied: BTreeSet<_> = findings

@@ -276,13 +276,21 @@ fn the_taint_goes_when_all_is_on_the_disk_by_the_right_to_patch_alone() {
     fs::write(files.path().join("profiles/bad.json"), "{").unwrap();
     let _watch = watch(&cluster, files.path(), &node, &patch);
     says("not ready: bad.json is not installed");
-    std::thread::sleep(Duration::from_secs(3));
+    // However often it looks: for each of these it does.
+    for name in ["second.json", "third.json"] {
+        profile(&files.path().join("profiles"), name, 95);
+        space.until("another round", || folder.join(name).exists().then_some(()));
+    }
     assert_eq!(taints().len(), 2);
     fs::remove_file(files.path().join("profiles/bad.json")).unwrap();
     says(&format!(
         "node {node}: taint {TAINT}=missing:NoSchedule removed"
     ));
     assert_eq!(taints(), ours_alone);
+    // And not a moment before all was there.
+    let log = fs::read_to_string(files.path().join("log")).unwrap();
+    let at = |words: &str| log.find(words).unwrap();
+    assert!(at("ready: the node is equal") < at(TAINT), "{log}");
     // It may do nothing else.
     for words in [["get", "node"], ["delete", "node"]] {
         let refused = space.try_kubectl(&[&words[..], &[&node, "--kubeconfig", &patch]].concat());
