@@ -23,7 +23,7 @@ use seccast_rig::cgroup::Mounts;
 use seccast_rig::cluster::{Cluster, Node};
 use seccast_rig::oci::Image;
 use seccast_rig::process::{self, Output};
-use seccast_rig::{Serial, serial};
+use seccast_rig::{Lock, lock};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -49,24 +49,24 @@ pub const TAINT: &str = "seccast.dev/profiles";
 /// That taint as a kubelet registers a new node with it.
 pub const MISSING: &str = "seccast.dev/profiles=missing:NoSchedule";
 
-/// The cluster that is up; no other test runs while it is held.
+/// The cluster that is up; no other test uses it while it is held.
 #[derive(Debug)]
 pub struct Fixture {
     cluster: Cluster,
-    _serial: Serial,
+    _lock: Lock,
 }
 
-/// Waits until no other test uses the machine.
+/// Waits until no other test uses the cluster.
 ///
 /// # Panics
 /// When no cluster is up: these tests have nothing to fall back on, and never skip.
 #[must_use]
 pub fn cluster() -> Fixture {
-    let serial = serial().unwrap();
+    let lock = lock::in_cluster().unwrap();
     match Cluster::running() {
         Ok(cluster) => Fixture {
             cluster,
-            _serial: serial,
+            _lock: lock,
         },
         Err(error) => panic!("{error:#}\n`cargo xtask e2e` starts one for these tests"),
     }

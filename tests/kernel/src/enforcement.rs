@@ -4,7 +4,7 @@ use crate::{Record, Recorded, named, seccast};
 use seccast_model::arch::Arch;
 use seccast_model::observation::{Observation, Phase};
 use seccast_model::syscall;
-use seccast_rig::{Bundle, Container, Runtime, Testimony, process};
+use seccast_rig::{Bundle, Container, Runtime, Testimony, process, unique};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -25,8 +25,9 @@ pub type Load<'a> = &'a dyn Fn(&mut Container) -> anyhow::Result<()>;
 /// When the load fails, seccast does, or the recording is incomplete.
 #[must_use]
 pub fn record_container(name: &str, bundle: &Bundle, load: Load<'_>) -> Recorded {
-    let recording = Record::new(["--container", name, "--wait=60s"]).start();
-    let mut container = Container::new(name, bundle, &Runtime::runc().unwrap()).unwrap();
+    let own = unique(name);
+    let recording = Record::new(["--container", &own, "--wait=60s"]).start();
+    let mut container = Container::new(&own, bundle, &Runtime::runc().unwrap()).unwrap();
     container.spawn().unwrap();
     if let Err(error) = load(&mut container) {
         panic!(
@@ -64,7 +65,7 @@ pub fn enforce(
     load: Load<'_>,
 ) -> Result<(), Failed> {
     let bundle = bundle.clone().seccomp(profile.clone()).cgroups_path(cgroup);
-    let mut container = Container::new(name, &bundle, &Runtime::runc().unwrap()).unwrap();
+    let mut container = Container::new(&unique(name), &bundle, &Runtime::runc().unwrap()).unwrap();
     container.spawn().unwrap();
     load(&mut container).map_err(|error| {
         let status = container.wait(Duration::from_secs(2)).ok().flatten();

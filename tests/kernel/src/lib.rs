@@ -1,6 +1,7 @@
 //! Tests on the real kernel and real container runtimes: what they share.
 //!
-//! Each test lies in a `mod root`, takes [`kernel`] first, panics when it fails and prints what it measured.
+//! Each test lies in a `mod root`, takes [`kernel`] first, panics when it fails and prints what it measured. One that needs
+//! the machine for itself lies in a `mod alone` and takes [`kernel_alone`].
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -17,7 +18,7 @@ pub use recording::{
 };
 
 use seccast_rig::load::App;
-use seccast_rig::{Serial, serial};
+use seccast_rig::{Lock, lock};
 use seccast_workloads::puppet::Puppet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -25,11 +26,27 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// Waits until no other test uses the kernel; `None`, said aloud, where this machine cannot run such tests.
+/// Waits while a test is alone on the kernel; `None`, said aloud, where this machine cannot run such tests.
 ///
 /// With `SECCAST_REQUIRE_KERNEL=1` a machine that cannot is a failure.
+///
+/// # Panics
+/// When the lock cannot be had.
 #[must_use]
-pub fn kernel() -> Option<Serial> {
+pub fn kernel() -> Option<Lock> {
+    can_run().then(|| lock::beside().unwrap())
+}
+
+/// As [`kernel`], but waits until no other test uses the kernel.
+///
+/// # Panics
+/// When the lock cannot be had.
+#[must_use]
+pub fn kernel_alone() -> Option<Lock> {
+    can_run().then(|| lock::alone().unwrap())
+}
+
+fn can_run() -> bool {
     // SAFETY: geteuid has no precondition.
     let reason = if unsafe { libc::geteuid() } != 0 {
         "needs root"
@@ -38,14 +55,14 @@ pub fn kernel() -> Option<Serial> {
     } else if !Path::new("/sys/kernel/btf/vmlinux").exists() {
         "needs a kernel with BTF"
     } else {
-        return Some(serial().unwrap());
+        return true;
     };
     assert!(
         std::env::var_os("SECCAST_REQUIRE_KERNEL").is_none_or(|value| value != "1"),
         "SECCAST_REQUIRE_KERNEL=1: {reason}"
     );
     println!("SKIPPED: {reason}");
-    None
+    false
 }
 
 /// A server of the rig.

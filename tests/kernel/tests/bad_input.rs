@@ -13,7 +13,7 @@ mod root {
     use seccast_model::observation::Observation;
     use seccast_rig::cgroup::Scope;
     use seccast_rig::process::Output;
-    use seccast_rig::{Bundle, Container, Runtime, process};
+    use seccast_rig::{Bundle, Container, Runtime, process, unique};
     use seccast_workloads::path;
     use serde_json::Value;
     use std::ffi::OsStr;
@@ -129,11 +129,11 @@ mod root {
         let Some(_serial) = kernel() else { return };
         let folder = Folder::new();
         let scope = Scope::new("bad-input-one").unwrap();
-        let wrong = "/seccast-test/bad-input-onr";
+        let wrong = scope.path().replace("one", "onr");
         folder.fails(
-            ["record", "--cgroup", wrong],
+            ["record", "--cgroup", &wrong],
             3,
-            &[wrong, "bad-input-one"],
+            &[&wrong, scope.path().rsplit('/').next().unwrap()],
             &[],
         );
         // A file of cgroupfs is not a group, nor is what lies outside of the mount.
@@ -180,27 +180,22 @@ mod root {
         let folder = Folder::new();
         let root = root_with(&["sleeper"]);
         let bundle = Bundle::new(root.path(), ["/sleeper"]);
-        let mut container =
-            Container::new("bad-input-redis", &bundle, &Runtime::runc().unwrap()).unwrap();
+        let name = unique("bad-input-redis");
+        let mut container = Container::new(&name, &bundle, &Runtime::runc().unwrap()).unwrap();
         container.run_detached().unwrap();
-        let wrong = "bad-input-reids";
+        let wrong = name.replace("redis", "reids");
         folder.fails(
-            ["record", "--container", wrong],
+            ["record", "--container", &wrong],
             3,
-            &[wrong, "bad-input-redis", "--wait"],
+            &[&wrong, &name, "--wait"],
             &[],
         );
-        let id = "0123456789abcdef".repeat(4);
+        let id = "fedcba9876543210".repeat(4);
         folder.fails(["record", "--container", &id], 3, &[&id], &[]);
         // It is there, but has ended.
         container.kill(libc::SIGTERM).unwrap();
         container.wait(PATIENCE).unwrap();
-        folder.fails(
-            ["record", "--container", "bad-input-redis"],
-            3,
-            &["bad-input-redis"],
-            &[],
-        );
+        folder.fails(["record", "--container", &name], 3, &[&name], &[]);
     }
 
     #[test]

@@ -121,10 +121,8 @@ mod root {
         }
         let (code, text) = user.run(BOTH, &["doctor"]);
         assert_eq!(code, Some(0), "{text}");
-        assert!(
-            text.contains("a command gets its own below /seccast-test/capabilities/"),
-            "{text}"
-        );
+        let below = format!("a command gets its own below {}/", user.scope.path());
+        assert!(text.contains(&below), "{text}");
         // The line that doctor prints is the one that helps: as capabilities of the file they are the same.
         let (code, text) = user.run(NONE, &["doctor"]);
         assert_eq!(code, Some(1), "{text}");

@@ -15,7 +15,7 @@ mod root {
     use seccast_recorder::{Recorder, Recording};
     use seccast_rig::cgroup::Scope;
     use seccast_rig::load::{redis_bundle, redis_ready};
-    use seccast_rig::{Container, Runtime, process};
+    use seccast_rig::{Container, Runtime, process, unique};
     use seccast_workloads::puppet::Puppet;
     use seccast_workloads::{PROGRAMS, numbers, path};
     use std::collections::{BTreeMap, BTreeSet};
@@ -106,9 +106,8 @@ mod root {
     /// Runs a command by `sh` in a cgroup of its own under a filter, and counts from before its start.
     fn run(script: &str, filter: &[libc::sock_filter]) -> Run {
         let hierarchy = Hierarchy::find().unwrap();
-        let cgroup = hierarchy
-            .create(&format!("/seccast-denials-{}", std::process::id()))
-            .unwrap();
+        let scope = Scope::new("denials-run").unwrap();
+        let cgroup = hierarchy.create(&scope.child("c")).unwrap();
         let work = tempfile::tempdir().unwrap();
         let out = work.path().join("out");
         let command: Vec<_> = ["sh", "-c", script, "sh", out.to_str().unwrap()]
@@ -523,7 +522,7 @@ mod root {
         let bundle = redis_bundle().unwrap().seccomp(profile);
         let bundle = bundle.cgroups_path(scope.child("redis"));
         let runc = Runtime::runc().unwrap();
-        let mut redis = Container::new("denials-redis", &bundle, &runc).unwrap();
+        let mut redis = Container::new(&unique("denials-redis"), &bundle, &runc).unwrap();
         redis.spawn().unwrap();
         let mut client = redis_ready(&mut redis).unwrap();
         recorder.poll(Duration::ZERO).unwrap();

@@ -10,7 +10,7 @@ mod root {
     use seccast_model::parse::moby::{Host, MobyProfile};
     use seccast_model::profile::Profile;
     use seccast_rig::engine::{Docker, Podman};
-    use seccast_rig::{Bundle, Contained, Container, Engine, Runtime, Server as _};
+    use seccast_rig::{Bundle, Contained, Container, Engine, Runtime, Server as _, unique};
     use serde_json::Value;
     use std::collections::BTreeSet;
     use std::fs;
@@ -115,8 +115,8 @@ mod root {
                     defaults::resolve(engine, X86_64, capabilities.iter().copied()).unwrap();
                 let plain = serde_json::from_str(&default.profile.to_oci_json()).unwrap();
                 let bundle = Bundle::new(root.path(), ["/sleeper", "1"]).capabilities(capabilities);
-                let mut container =
-                    Container::new("seccast-plain", &bundle.seccomp(plain), &runtime).unwrap();
+                let own = unique("seccast-plain");
+                let mut container = Container::new(&own, &bundle.seccomp(plain), &runtime).unwrap();
                 let status = container.run(Duration::from_secs(60)).unwrap();
                 assert!(
                     status.success(),

@@ -10,7 +10,7 @@ mod root {
     use seccast_model::observation::{Observation, Phase};
     use seccast_model::syscall;
     use seccast_rig::engine::{Docker, Podman};
-    use seccast_rig::{Bundle, Engine, Runtime};
+    use seccast_rig::{Bundle, Engine, Runtime, unique};
     use seccast_workloads::numbers;
     use serde_json::json;
     use std::collections::BTreeSet;
@@ -137,15 +137,16 @@ mod root {
         let bundle = storm.bundle();
         let work = tempfile::tempdir().unwrap();
         let mut runc = Runtime::runc().unwrap().command();
-        runc.args(["run", "-b"]).arg(work.path()).arg("audit-runc");
-        bundle.write("audit-runc", work.path()).unwrap();
+        let name = unique("audit-runc");
+        runc.args(["run", "-b"]).arg(work.path()).arg(&name);
+        bundle.write(&name, work.path()).unwrap();
         is_whole(&storm.record(&[], &runc), "runc without a filter");
         // A bundle's own filter is replaced, and the bundle stays as it is.
         let all = [DENIED, DENIED_BY_DOCKER].concat();
         let rule = json!({ "names": all, "action": "SCMP_ACT_ERRNO" });
         let filter = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule] });
         let filtered = bundle.clone().seccomp(filter);
-        filtered.write("audit-runc", work.path()).unwrap();
+        filtered.write(&name, work.path()).unwrap();
         let config = std::fs::read(work.path().join("config.json")).unwrap();
         is_whole(&storm.record(&[], &runc), "runc with a filter");
         assert_eq!(

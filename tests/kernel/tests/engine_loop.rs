@@ -16,7 +16,9 @@ mod root {
     use seccast_model::Observation;
     use seccast_rig::cgroup::Scope;
     use seccast_rig::engine::{Contained, Containerd, Docker, Podman};
-    use seccast_rig::{Bundle, BusyLoops, Container, Engine, Runtime, Server, Witness, load};
+    use seccast_rig::{
+        Bundle, BusyLoops, Container, Engine, Runtime, Server, Witness, load, unique,
+    };
     use serde_json::Value;
     use std::process::Command;
     use std::time::{Duration, Instant};
@@ -142,18 +144,18 @@ mod root {
     #[test]
     fn redis_runs_in_crun_under_its_profile() {
         let Some(_serial) = kernel() else { return };
-        let (name, bundle) = ("loop-crun", load::redis_bundle().unwrap());
+        let (name, bundle) = (unique("loop-crun"), load::redis_bundle().unwrap());
         let run = |bundle: &Bundle| {
-            let mut container = Container::new(name, bundle, &Runtime::crun()?)?;
+            let mut container = Container::new(&name, bundle, &Runtime::crun()?)?;
             container.spawn()?;
             load::redis(&mut container, REQUESTS).map_err(|error| error.context(container.log()))
         };
-        let running = Record::new(["--container", name, "--wait=60s"]).start();
+        let running = Record::new(["--container", &name, "--wait=60s"]).start();
         run(&bundle).unwrap();
         let recorded = running.end(PATIENCE);
         recorded.complete();
         let generated = generate_for("crun", &[recorded.observation_path()]);
-        let scope = Scope::new(name).unwrap();
+        let scope = Scope::new("loop-crun").unwrap();
         is_enough("redis in crun", &generated.profile, &scope, |profile| {
             let bundle = bundle.clone().seccomp(profile.clone());
             run(&bundle.cgroups_path(scope.child("c")))

@@ -11,8 +11,9 @@ mod root {
     use seccast_kernel::repeats;
     use seccast_kernel::{Record, Recorded, calls, kernel, truth};
     use seccast_model::observation::{Observation, Phase};
+    use seccast_rig::cgroup::Scope;
     use seccast_rig::engine::{self, Contained, Containerd, Docker, Podman};
-    use seccast_rig::{Bundle, Container, Engine, Runtime, Server, process, rootfs};
+    use seccast_rig::{Bundle, Container, Engine, Runtime, Server, process, rootfs, unique};
     use seccast_workloads::program;
     use std::collections::BTreeSet;
     use std::process::{Child, Command, Stdio};
@@ -66,7 +67,10 @@ mod root {
         let stop = AtomicBool::new(false);
         let counts: [AtomicUsize; 3] = Default::default();
         let runc = Runtime::runc().unwrap();
-        let bundle = tempfile::tempdir().unwrap();
+        let (bundle, group) = (
+            tempfile::tempdir().unwrap(),
+            Scope::new("stranger").unwrap(),
+        );
         let (mut armed, mut right) = (Duration::ZERO, BTreeSet::new());
         let began = Instant::now();
         std::thread::scope(|scope| {
@@ -76,13 +80,12 @@ mod root {
                 let stop = &stop;
                 scope.spawn(move || strangers(start, stop, count));
             }
-            let cgroup = format!("{}/stranger", seccast_rig::cgroup::PARENT);
-            let bare = stranger.clone().cgroups_path(cgroup);
+            let bare = stranger.clone().cgroups_path(group.child("c"));
             bare.write("stranger", bundle.path()).unwrap();
             let start = |n| {
                 let mut command = runc.command();
                 command.args(["run", "-b"]).arg(bundle.path());
-                command.arg(format!("stranger-{n}"));
+                command.arg(unique(&format!("stranger-{n}")));
                 command
             };
             let (stop, bare) = (&stop, &counts[2]);
@@ -176,7 +179,7 @@ mod root {
         };
         let engines: [&dyn Engine; 3] = [&docker, &podman, &containerd];
         for engine in engines {
-            let name = format!("late-{}", engine.name());
+            let name = unique(&format!("late-{}", engine.name()));
             let container = sleeping(engine, &name, &bundle);
             std::thread::sleep(AGE);
             let id = engine.id(&name).unwrap();
@@ -190,13 +193,13 @@ mod root {
             is_late(&late(&id), None, &id, AGE);
             assert_eq!(engine.pid(&name).unwrap(), Some(container.pid().unwrap()));
         }
-        let mut container =
-            Container::new("late-crun", &bundle, &Runtime::crun().unwrap()).unwrap();
+        let name = unique("late-crun");
+        let mut container = Container::new(&name, &bundle, &Runtime::crun().unwrap()).unwrap();
         container.spawn().unwrap();
         container.pid().unwrap();
         container.wait_started().unwrap();
         std::thread::sleep(AGE);
-        is_late(&late("late-crun"), Some("crun"), "late-crun", AGE);
+        is_late(&late(&name), Some("crun"), &name, AGE);
     }
 
     #[test]
@@ -214,7 +217,7 @@ mod root {
         };
         let engines: [&dyn Engine; 3] = [&docker, &podman, &containerd];
         for engine in engines {
-            let name = format!("wait-{}", engine.name());
+            let name = unique(&format!("wait-{}", engine.name()));
             engine.image(&bundle).unwrap();
             let running = wait(&name);
             let mut command = run_kept(engine, &name, &bundle, &[]);
@@ -224,9 +227,9 @@ mod root {
             let id = engine.id(&name).unwrap();
             assert_eq!(target.container_id.as_deref(), Some(id.as_str()));
         }
-        let running = wait("wait-crun");
-        let mut container =
-            Container::new("wait-crun", &bundle, &Runtime::crun().unwrap()).unwrap();
+        let name = unique("wait-crun");
+        let running = wait(&name);
+        let mut container = Container::new(&name, &bundle, &Runtime::crun().unwrap()).unwrap();
         assert!(
             container.run(PATIENCE).unwrap().success(),
             "{}",
@@ -243,11 +246,12 @@ mod root {
         let workloads = Workloads::new(&["sleeper"]);
         let bundle = workloads.bundle(&["/sleeper"]);
         let (docker, podman) = (Docker::start().unwrap(), Podman::new().unwrap());
+        let name = unique("twin");
         let mut twins = [
-            sleeping(&docker, "twin", &bundle),
-            sleeping(&podman, "twin", &bundle),
+            sleeping(&docker, &name, &bundle),
+            sleeping(&podman, &name, &bundle),
         ];
-        let ids = [docker.id("twin").unwrap(), podman.id("twin").unwrap()];
+        let ids = [docker.id(&name).unwrap(), podman.id(&name).unwrap()];
         let record = |args: &[&str]| {
             let mut command = Command::new(seccast_kernel::seccast());
             command.args([
@@ -257,7 +261,7 @@ mod root {
                 "--for",
                 "300ms",
                 "--container",
-                "twin",
+                &name,
             ]);
             command.args(args).env("DOCKER_HOST", docker.host());
             command.env("PATH", path_with(&docker));
@@ -273,7 +277,7 @@ mod root {
         }
         // Told which, it is one.
         for (engine, id) in ["docker", "podman"].iter().zip(&ids) {
-            let args = ["--container", "twin", "--for", "300ms", "--engine", engine];
+            let args = ["--container", &name, "--for", "300ms", "--engine", engine];
             let recorded = Record::new(args)
                 .environment(&docker.client())
                 .env("DOCKER_HOST", docker.host())
@@ -386,7 +390,7 @@ mod root {
 
         let (root, work) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         for runtime in ["runc", "crun"] {
-            let name = format!("by-{runtime}");
+            let name = unique(&format!("by-{runtime}"));
             let program = match runtime {
                 "runc" => Runtime::runc(),
                 _ => Runtime::crun(),
@@ -417,7 +421,7 @@ mod root {
             ),
         ];
         for (kind, socket, engine) in sockets {
-            let name = format!("by-socket-{kind}");
+            let name = unique(&format!("by-socket-{kind}"));
             let args = [
                 "--container",
                 &name,
@@ -509,9 +513,10 @@ mod root {
                 check(engine.name(), script, &command);
             }
             let work = tempfile::tempdir().unwrap();
-            shell(script).write("coded", work.path()).unwrap();
+            let name = unique("coded");
+            shell(script).write(&name, work.path()).unwrap();
             let mut command = Runtime::runc().unwrap().command();
-            command.args(["run", "-b"]).arg(work.path()).arg("coded");
+            command.args(["run", "-b"]).arg(work.path()).arg(&name);
             check("runc", script, &command);
         }
     }

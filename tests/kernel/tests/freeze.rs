@@ -11,7 +11,7 @@ mod root {
     };
     use seccast_kernel::kernel;
     use seccast_rig::cgroup::Scope;
-    use seccast_rig::{Bundle, Container, Runtime, Witness, load, process, rootfs};
+    use seccast_rig::{Bundle, Container, Runtime, Witness, load, process, rootfs, unique};
     use seccast_workloads as workloads;
     use serde_json::Value;
     use std::path::PathBuf;
@@ -71,7 +71,7 @@ mod root {
         let mut witness = Witness::attach(&scope).unwrap();
         let bundle = bundle.seccomp(profile).cgroups_path(scope.child("c"));
         let mut container =
-            Container::new("freeze-redis", &bundle, &Runtime::runc().unwrap()).unwrap();
+            Container::new(&unique("freeze-redis"), &bundle, &Runtime::runc().unwrap()).unwrap();
         container.spawn().unwrap();
         let mut client = load::redis_ready(&mut container).unwrap();
         client.expect("+OK", &["SET", "before", "1"]).unwrap();
@@ -105,8 +105,12 @@ mod root {
                 .seccomp(profile.clone())
                 .cgroups_path(scope.child("c"));
             let began = Instant::now();
-            let mut container =
-                Container::new("freeze-sleeper", &bundle, &Runtime::runc().unwrap()).unwrap();
+            let mut container = Container::new(
+                &unique("freeze-sleeper"),
+                &bundle,
+                &Runtime::runc().unwrap(),
+            )
+            .unwrap();
             container.spawn().unwrap();
             container.wait_started().unwrap();
             let interrupted = interrupt(&container);

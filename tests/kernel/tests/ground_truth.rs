@@ -11,16 +11,18 @@ mod root {
     use seccast_model::arch::Arch;
     use seccast_model::observation::Phase;
     use seccast_rig::cgroup::Scope;
-    use seccast_rig::{Bundle, Container, Runtime, process, rootfs};
+    use seccast_rig::{Bundle, Container, Runtime, process, rootfs, unique};
     use seccast_workloads::{PROGRAMS, Program, numbers, path};
     use std::collections::BTreeSet;
     use std::ffi::OsStr;
     use std::fs;
-    use std::net::{TcpListener, TcpStream};
+    use std::net::TcpStream;
     use std::process::{Command, Stdio};
     use std::time::Duration;
 
     const NOTHING: [&OsStr; 0] = [];
+
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     /// What holds for every recording of a workload.
     fn check(program: &Program, recorded: &Recorded) {
@@ -99,7 +101,7 @@ mod root {
                 .collect::<Vec<_>>(),
         );
         for program in PROGRAMS {
-            let name = format!("truth-{}", program.name.replace('_', "-"));
+            let name = unique(&format!("truth-{}", program.name.replace('_', "-")));
             let running = Record::new(["--container", &name, "--wait=60s"]).start();
             let bundle = Bundle::new(root.path(), [format!("/{}", program.name)]);
             let mut container = Container::new(&name, &bundle, &runc).unwrap();
@@ -161,10 +163,10 @@ mod root {
         let Some(_serial) = kernel() else { return };
         let root = root_with(&["sleeper"]);
         let bundle = Bundle::new(root.path(), ["/sleeper"]);
-        let mut container =
-            Container::new("truth-late", &bundle, &Runtime::runc().unwrap()).unwrap();
+        let name = unique("truth-late");
+        let mut container = Container::new(&name, &bundle, &Runtime::runc().unwrap()).unwrap();
         container.run_detached().unwrap();
-        let running = Record::new(["--container", "truth-late"]).start();
+        let running = Record::new(["--container", &name]).start();
         container.kill(libc::SIGTERM).unwrap();
         let recorded = running.end(Duration::from_secs(30));
         let observation = recorded.observation.as_ref().unwrap();
@@ -187,18 +189,33 @@ mod root {
     /// Differences between strace and seccast that have a reason. There is none.
     const EXPLAINED: &[(&str, &str)] = &[];
 
+    /// On a thread in a network namespace with a loopback, where every port is free.
+    fn in_a_network_of_its_own(work: fn()) {
+        let enter = move || {
+            // SAFETY: the call changes the network namespace of this thread alone.
+            let left = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+            assert_eq!(left, 0, "{}", std::io::Error::last_os_error());
+            let mut up = Command::new("ip");
+            process::check(up.args(["link", "set", "lo", "up"]), PATIENCE).unwrap();
+            work();
+        };
+        if let Err(panic) = std::thread::spawn(enter).join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
     #[test]
     fn redis_under_load_is_what_strace_saw_of_the_same_run() {
         let Some(_serial) = kernel() else { return };
+        in_a_network_of_its_own(redis_beside_strace);
+    }
+
+    fn redis_beside_strace() {
         let root = rootfs::redis().unwrap();
         let work = tempfile::tempdir().unwrap();
         let scope = Scope::new("truth-redis").unwrap();
         let log = work.path().join("strace");
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = 6379;
         let running = Record::cgroup(scope.path()).start();
 
         // Only the shell and what it becomes are in the cgroup; strace stays outside.
@@ -249,9 +266,7 @@ mod root {
         .unwrap();
         let pids = fs::read_to_string(scope.dir().join("cgroup.procs")).unwrap();
         process::signal(pids.lines().next().unwrap().parse().unwrap(), libc::SIGTERM).unwrap();
-        let status = process::wait(&mut strace, Duration::from_secs(60))
-            .unwrap()
-            .expect("redis ends");
+        let status = process::wait(&mut strace, PATIENCE).unwrap().unwrap();
         assert!(status.success(), "{status}");
         let recorded = running.stop();
 

@@ -6,7 +6,7 @@ mod root {
     use seccast_kernel::{Record, Recorded, calls, kernel, root_with, truth};
     use seccast_model::observation::Phase;
     use seccast_rig::cgroup::Scope;
-    use seccast_rig::{Bundle, Container, Runtime, Witness};
+    use seccast_rig::{Bundle, Container, Runtime, Witness, unique};
     use seccast_workloads::program;
     use serde_json::{Value, json};
     use std::path::Path;
@@ -14,7 +14,7 @@ mod root {
 
     /// Runs a workload in runc and records it from its first instruction.
     fn record(name: &str, root: &Path) -> Recorded {
-        let container = format!("i386-{name}");
+        let container = unique(&format!("i386-{name}"));
         let running = Record::new(["--container", &container, "--wait=60s"]).start();
         let bundle = Bundle::new(root, [format!("/{name}")]);
         let mut container = Container::new(&container, &bundle, &Runtime::runc().unwrap()).unwrap();
@@ -31,7 +31,7 @@ mod root {
             .seccomp(profile)
             .cgroups_path(scope.child("c"));
         let mut container =
-            Container::new("i386-enforced", &bundle, &Runtime::runc().unwrap()).unwrap();
+            Container::new(&unique("i386-enforced"), &bundle, &Runtime::runc().unwrap()).unwrap();
         let status = container.run(Duration::from_secs(30)).unwrap();
         let testimony = witness.take().unwrap();
         println!("{name}: {status}, {testimony}{}", container.log());

@@ -18,6 +18,7 @@ mod root {
         command::Running,
         kernel as object_of_product,
     };
+    use seccast_rig::cgroup::Scope;
     use std::{collections::BTreeSet, time::Duration};
 
     /// Sets the globals by their symbols in .rodata.
@@ -105,9 +106,8 @@ mod root {
     fn compare(form: &str, command: &[&str]) {
         let Some(_serial) = kernel() else { return };
         let hierarchy = Hierarchy::find().unwrap();
-        let cgroup = hierarchy
-            .create(&format!("/seccast-libbpf-{}", std::process::id()))
-            .unwrap();
+        let scope = Scope::new("libbpf").unwrap();
+        let cgroup = hierarchy.create(&scope.child("c")).unwrap();
         let mut recorder = Recorder::start(2).unwrap();
         let command: Vec<_> = command.iter().map(|part| (*part).to_owned()).collect();
         let recording = recorder.watch_command(&cgroup, command.clone()).unwrap();

@@ -9,7 +9,7 @@ mod root {
     use seccast_model::syscall;
     use seccast_recorder::Recorder;
     use seccast_rig::cgroup::Scope;
-    use seccast_rig::{Bundle, Container, Runtime, process};
+    use seccast_rig::{Bundle, Container, Runtime, process, unique};
     use seccast_workloads::{numbers, path, program, puppet::Puppet};
     use std::collections::BTreeSet;
     use std::ffi::OsString;
@@ -116,7 +116,7 @@ mod root {
         let running = Record::cgroup(scope.path()).start();
         let bundle = Bundle::new(root.path(), ["/plain"]).cgroups_path(scope.child("container"));
         let mut container =
-            Container::new("moves-beside", &bundle, &Runtime::runc().unwrap()).unwrap();
+            Container::new(&unique("moves-beside"), &bundle, &Runtime::runc().unwrap()).unwrap();
         let status = container.run(PATIENCE).unwrap();
         assert_eq!(status.code(), Some(0), "{}", container.log());
         let mut puppet = puppet();

@@ -11,7 +11,7 @@ mod root {
     use seccast_kernel::repeats;
     use seccast_kernel::{Call, Record, Recorded, Running, calls, kernel, truth};
     use seccast_model::observation::{Observation, Phase};
-    use seccast_rig::{Bundle, BusyLoops, Container, Runtime, engine, rootfs};
+    use seccast_rig::{Bundle, BusyLoops, Container, Runtime, engine, rootfs, unique};
     use seccast_workloads as workloads;
     use std::collections::{BTreeMap, BTreeSet};
     use std::fmt::Write as _;
@@ -24,6 +24,7 @@ mod root {
     /// One way to start the workload.
     struct Variant {
         name: &'static str,
+        container: String,
         bundle: Bundle,
         runtime: Runtime,
         /// A program that is started in the running container.
@@ -31,14 +32,10 @@ mod root {
     }
 
     impl Variant {
-        fn container(&self) -> String {
-            format!("noise-{}", self.name)
-        }
-
         /// Starts the container beside an armed recording, and waits for the end of both.
         fn run(&self, recording: Running) -> Recorded {
             let mut container =
-                Container::new(&self.container(), &self.bundle, &self.runtime).unwrap();
+                Container::new(&self.container, &self.bundle, &self.runtime).unwrap();
             container.spawn().unwrap();
             if self.exec {
                 container.pid().unwrap();
@@ -66,6 +63,7 @@ mod root {
         let bundle = || Bundle::new(&root, ["/program", "0"]);
         let variant = |name, bundle, runtime| Variant {
             name,
+            container: unique(&format!("noise-{name}")),
             bundle,
             runtime,
             exec: false,
@@ -142,8 +140,8 @@ mod root {
             // All of a round at once: the recordings are beside each other as well.
             let recorded: Vec<Recorded> = std::thread::scope(|scope| {
                 let run = |variant: &Variant| {
-                    let name = variant.container();
-                    variant.run(Record::new(["--container", &name, "--wait=20s"]).start())
+                    let name = variant.container.as_str();
+                    variant.run(Record::new(["--container", name, "--wait=20s"]).start())
                 };
                 let threads: Vec<_> = variants
                     .iter()
@@ -232,13 +230,15 @@ mod root {
                 is_same(&what, &Record::command(&[], &changed).run(PATIENCE));
             }
             let work = tempfile::tempdir().unwrap();
-            bundle.write("noise-runc", work.path()).unwrap();
+            let name = unique("noise-runc");
+            bundle.write(&name, work.path()).unwrap();
             let mut runc = Runtime::runc().unwrap().command();
-            runc.args(["run", "-b"]).arg(work.path()).arg("noise-runc");
+            runc.args(["run", "-b"]).arg(work.path()).arg(&name);
             is_same("runc", &Record::command(&[], &runc).run(PATIENCE));
-            let running = Record::new(["--container", "noise-crun", "--wait=60s"]).start();
+            let name = unique("noise-crun");
+            let running = Record::new(["--container", &name, "--wait=60s"]).start();
             let crun = Runtime::crun().unwrap();
-            let mut container = Container::new("noise-crun", &bundle, &crun).unwrap();
+            let mut container = Container::new(&name, &bundle, &crun).unwrap();
             assert!(
                 container.run(PATIENCE).unwrap().success(),
                 "{}",

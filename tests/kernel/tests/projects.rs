@@ -135,7 +135,7 @@ mod root {
     #[test]
     fn each_container_of_a_pod_has_its_own_profile() {
         let Some(_serial) = kernel() else { return };
-        let podman = Podman::new().unwrap();
+        let podman = Podman::with_pods().unwrap();
         let workloads = Workloads::new(&programs());
         podman.image(&workloads.bundle(&["/plain"])).unwrap();
         let containers = SERVICES.map(|(name, program)| {

@@ -193,7 +193,11 @@ mod root {
     fn ten_thousand_threads_and_forks_end_clean() {
         let Some(_serial) = kernel() else { return };
         let start = Instant::now();
-        let swarm = path("swarm");
+        // A name that no other test's has: even a zombie has it.
+        let name = format!("swarm-{}", std::process::id());
+        let folder = tempfile::tempdir().unwrap();
+        let swarm = folder.path().join(&name);
+        fs::copy(path("swarm"), &swarm).unwrap();
         let recorded = traced(&[swarm.to_str().unwrap(), "10000"]).run(Duration::from_secs(300));
         // It has compared every exit status, 10,000 of three kinds, with what it should be.
         let observation = recorded.complete();
@@ -213,7 +217,7 @@ mod root {
             names.map(|name| (Arch::X86_64, name.to_owned())).into()
         );
         let left = fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
-            fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm == "swarm\n")
+            fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
         });
         assert_eq!(left.count(), 0, "processes or zombies are left");
     }

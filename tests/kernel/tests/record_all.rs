@@ -6,16 +6,16 @@
     reason = "helpers of tests are tests"
 )]
 
-mod root {
+mod alone {
     use seccast_kernel::engine::{Shared, Workloads, path_with_all};
     use seccast_kernel::repeats;
-    use seccast_kernel::{Call, Record, call, calls, harmless, kernel};
+    use seccast_kernel::{Call, Record, call, calls, harmless, kernel_alone};
     use seccast_model::arch::Arch;
     use seccast_model::audit_profile;
     use seccast_model::observation::{Observation, Phase};
     use seccast_rig::cgroup::Scope;
     use seccast_rig::engine::{Containerd, Docker, Podman};
-    use seccast_rig::{Bundle, process};
+    use seccast_rig::{Bundle, process, unique};
     use seccast_workloads::{numbers, path};
     use std::collections::{BTreeMap, BTreeSet};
     use std::fs;
@@ -75,13 +75,17 @@ mod root {
             .collect()
     }
 
+    // Every container that starts on the machine meanwhile would be in its folder, and decide about its end.
     #[test]
     fn each_container_of_three_engines_has_its_own_files() {
-        let Some(_serial) = kernel() else { return };
+        let Some(_serial) = kernel_alone() else {
+            return;
+        };
         let count = repeats(60);
         let (docker, podman) = (Docker::start().unwrap(), Podman::new().unwrap());
         let containerd = Containerd::start().unwrap();
         let engines: [Shared<'_>; 3] = [&docker, &podman, &containerd];
+        let ours = unique("all");
         let images = ["a", "b"].map(|tag| Workloads::tagged(tag, &["one"]));
         let mut of_engine: [Vec<One>; 3] = Default::default();
         for (n, (arch, nr)) in harmless::named()
@@ -95,7 +99,7 @@ mod root {
             words.extend(numbers::one(arch, nr));
             let words: Vec<_> = words.iter().map(String::as_str).collect();
             let bundle = images[n / 3 % 2].bundle(&words).capabilities(&[]);
-            let name = format!("all-{n}-{}", engine.name());
+            let name = format!("{ours}-{n}-{}", engine.name());
             let known = Known {
                 name: Some(name.clone()),
                 engine: if n % 3 == 2 {
@@ -177,8 +181,8 @@ mod root {
         let mut all = names(&folder);
         // Nobody else starts containers on a machine that is the test's own.
         let others = seen.len();
-        seen.retain(|name, _| name.starts_with("all-"));
-        all.retain(|name| name.starts_with("all-"));
+        seen.retain(|name, _| name.starts_with(&ours));
+        all.retain(|name| name.starts_with(&ours));
         let others = others - seen.len();
         println!(
             "{count} containers of three engines in {took:.1?}: {} written, and {others} of others",

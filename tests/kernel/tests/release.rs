@@ -4,7 +4,7 @@
 
 mod root {
     use seccast_kernel::{kernel, root_with, seccast};
-    use seccast_rig::{Bundle, Runtime};
+    use seccast_rig::{Bundle, Runtime, unique};
     use serde_json::Value;
     use std::fs;
     use std::path::{Path, PathBuf};
@@ -111,13 +111,14 @@ mod root {
         };
         let runc = Runtime::runc().unwrap();
         let state = work.path().join("state");
+        let name = unique("release-web");
         Bundle::new(rootfs.path(), ["/web"])
-            .write("web", work.path())
+            .write(&name, work.path())
             .unwrap();
         let shell = Shell {
             folder: work.path().join("web"),
             start: format!(
-                "{} --root {} run --bundle {} release-web",
+                "{} --root {} run --bundle {} {name}",
                 runc.program().display(),
                 state.display(),
                 work.path().display()

@@ -7,7 +7,7 @@ mod root {
     use seccast_model::arch::Arch;
     use seccast_model::observation::Phase;
     use seccast_rig::cgroup::Scope;
-    use seccast_rig::{Bundle, Container, Runtime, process};
+    use seccast_rig::{Bundle, Container, Runtime, process, unique};
     use seccast_workloads::numbers;
     use std::collections::BTreeSet;
     use std::path::Path;
@@ -38,7 +38,7 @@ mod root {
         let next = AtomicUsize::new(0);
         let work = || {
             while let Some(&(arch, nr)) = own.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let name = format!("short-{arch}-{nr}").replace('_', "-");
+                let name = unique(&format!("short-{arch}-{nr}").replace('_', "-"));
                 run(&runc, root.path(), &scope, &name, arch, nr);
             }
         };
@@ -82,10 +82,11 @@ mod root {
         let runc = Runtime::runc().unwrap();
         let mut lived = Vec::new();
         for (arch, nr) in harmless::named().into_iter().step_by(20).take(50) {
-            let name = format!("wait-{arch}-{nr}").replace('_', "-");
+            let name = unique(&format!("wait-{arch}-{nr}").replace('_', "-"));
             let running = Record::new(["--container", &name, "--wait"]).start();
             // Another one beside it, which is not to be in the recording.
-            run(&runc, root.path(), &scope, "wait-other", Arch::X86_64, 1);
+            let other = unique("wait-other");
+            run(&runc, root.path(), &scope, &other, Arch::X86_64, 1);
             let start = Instant::now();
             run(&runc, root.path(), &scope, &name, arch, nr);
             lived.push(start.elapsed());

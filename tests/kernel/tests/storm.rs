@@ -7,7 +7,7 @@ mod root {
     use seccast_model::arch::Arch;
     use seccast_model::observation::Phase;
     use seccast_rig::cgroup::Scope;
-    use seccast_rig::{Bundle, Runtime, process};
+    use seccast_rig::{Bundle, Runtime, process, unique};
     use seccast_workloads::{numbers, path};
     use std::collections::BTreeSet;
     use std::fs::{self, File};
@@ -36,9 +36,8 @@ mod root {
         bundle.write("storm", work.path()).unwrap();
         fs::write(work.path().join("list"), numbers::encode(&list)).unwrap();
         let mut runc = Runtime::runc().unwrap().command();
-        runc.args(["run", "-b"])
-            .arg(work.path())
-            .arg("seccast-storm");
+        let name = unique("storm");
+        runc.args(["run", "-b"]).arg(work.path()).arg(&name);
         let mut runc = runc
             .stdin(File::open(work.path().join("list")).unwrap())
             .stdout(File::create(work.path().join("log")).unwrap())
@@ -51,7 +50,7 @@ mod root {
                 Runtime::runc()
                     .unwrap()
                     .command()
-                    .args(["delete", "-f", "seccast-storm"]),
+                    .args(["delete", "-f", &name]),
                 Duration::from_secs(30),
             ));
         }

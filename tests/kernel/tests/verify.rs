@@ -12,7 +12,7 @@ mod root {
     use seccast_kernel::{Record, kernel, seccast};
     use seccast_rig::engine::{self, Contained, Docker};
     use seccast_rig::process::{self, Output};
-    use seccast_rig::{Bundle, Engine, Runtime, Server as _, load};
+    use seccast_rig::{Bundle, Engine, Runtime, Server as _, load, unique};
     use seccast_workloads::path;
     use serde_json::{Value, json};
     use std::path::{Path, PathBuf};
@@ -356,7 +356,7 @@ mod root {
             &runc,
             &workloads.bundle(&["/x86_64"]),
             folder.path(),
-            "verify-start",
+            &unique("verify-start"),
         );
         let recorded = Record::command(&["--runtime", "runc"], &command).run(PATIENCE);
         recorded.complete();
@@ -464,13 +464,14 @@ mod root {
             .seccomp(cut.clone());
         let folder = tempfile::tempdir().unwrap();
         let runc = Runtime::runc().unwrap();
-        let mut container = bare(&runc, &bundle, folder.path(), "verify-wait");
+        let name = unique("verify-wait");
+        let mut container = bare(&runc, &bundle, folder.path(), &name);
         let profile = write(&folder, &own());
         let mut seccast = Command::new(seccast());
         seccast.args([
             "verify",
             "--container",
-            "verify-wait",
+            &name,
             "--wait=30s",
             "--format",
             "json",
@@ -532,7 +533,7 @@ mod root {
         let folder = tempfile::tempdir().unwrap();
         let runc = Runtime::runc().unwrap();
         let bundle = load::redis_bundle().unwrap();
-        let command = bare(&runc, &bundle, folder.path(), "verify-minimal");
+        let command = bare(&runc, &bundle, folder.path(), &unique("verify-minimal"));
         // Started, ready, and stopped by SIGTERM.
         let limit = ["--for", "500ms"];
         let options = [&["--runtime", "runc"][..], &limit].concat();

@@ -5,7 +5,8 @@
 mod root {
     use seccast_kernel::{Record, Recorded, kernel, puppet};
     use seccast_model::observation::Phase;
-    use seccast_rig::{Bundle, Container, Runtime, cgroup::Scope, process, rootfs};
+    use seccast_rig::cgroup::{self, Scope};
+    use seccast_rig::{Bundle, Container, Runtime, process, rootfs, unique};
     use std::{
         collections::BTreeSet,
         ffi::CString,
@@ -47,16 +48,17 @@ mod root {
     #[test]
     fn a_parent_that_runc_makes_as_well_is_not_the_container() {
         let Some(_serial) = kernel() else { return };
-        let parent = format!("/seccast-test/parent-{}", std::process::id());
+        let parent = format!("{}/{}", cgroup::PARENT, unique("parent"));
         let runc = Runtime::runc().unwrap();
-        let running = Record::new(["--container", "awaited", "--wait=60s"]).start();
+        let name = unique("awaited");
+        let running = Record::new(["--container", &name, "--wait=60s"]).start();
         let bundle = busybox(&["/bin/sleep", "600"]).cgroups_path(format!("{parent}/awaited"));
-        let mut awaited = Container::new("awaited", &bundle, &runc).unwrap();
+        let mut awaited = Container::new(&name, &bundle, &runc).unwrap();
         awaited.run_detached().unwrap();
         // A stranger below the same parent calls what the awaited one does not.
         let bundle = busybox(&["/bin/sh", "-c", "umask 022; sync; readlink /x; true"])
             .cgroups_path(format!("{parent}/stranger"));
-        let mut stranger = Container::new("stranger", &bundle, &runc).unwrap();
+        let mut stranger = Container::new(&unique("stranger"), &bundle, &runc).unwrap();
         assert!(
             stranger.run(PATIENCE).unwrap().success(),
             "{}",
@@ -76,19 +78,16 @@ mod root {
         for call in ["sync", "umask"] {
             assert!(!app.contains(call), "{call} is the stranger's: {app:?}");
         }
-        seccast_rig::cgroup::Mounts::read()
-            .unwrap()
-            .remove(&parent)
-            .unwrap();
+        cgroup::Mounts::read().unwrap().remove(&parent).unwrap();
     }
 
     #[test]
     fn a_container_that_is_created_and_not_started_is_recorded_from_its_start() {
         let Some(_serial) = kernel() else { return };
-        let runc = Runtime::runc().unwrap();
+        let (runc, name) = (Runtime::runc().unwrap(), unique("made"));
         let work = tempfile::tempdir().unwrap();
         busybox(&["/bin/sh", "-c", "umask 022; sleep 1"])
-            .write("made", work.path())
+            .write(&name, work.path())
             .unwrap();
         let run = |args: &[&str]| {
             let mut command = runc.command();
@@ -97,12 +96,11 @@ mod root {
             command.stderr(fs::File::create(work.path().join("err")).unwrap());
             command.stdin(std::process::Stdio::null()).status().unwrap()
         };
-        run(&["delete", "-f", "made"]);
-        assert!(run(&["create", "made"]).success());
-        let running = Record::new(["--container", "made", "--wait=60s"]).start();
-        assert!(run(&["start", "made"]).success());
+        assert!(run(&["create", &name]).success());
+        let running = Record::new(["--container", &name, "--wait=60s"]).start();
+        assert!(run(&["start", &name]).success());
         let recorded = running.end(PATIENCE);
-        run(&["delete", "-f", "made"]);
+        run(&["delete", "-f", &name]);
         recorded.complete();
         let app = names(&recorded, Phase::App);
         assert!(app.contains("umask") && app.contains("execve"), "{app:?}");
@@ -113,10 +111,11 @@ mod root {
     #[test]
     fn a_container_that_came_and_went_while_the_recorder_slept_is_found() {
         let Some(_serial) = kernel() else { return };
-        let running = Record::new(["--container", "passing", "--wait=60s"]).start();
+        let name = unique("passing");
+        let running = Record::new(["--container", &name, "--wait=60s"]).start();
         process::signal(running.pid(), libc::SIGSTOP).unwrap();
         let bundle = busybox(&["/bin/sh", "-c", "umask 022"]);
-        let mut container = Container::new("passing", &bundle, &Runtime::runc().unwrap()).unwrap();
+        let mut container = Container::new(&name, &bundle, &Runtime::runc().unwrap()).unwrap();
         assert!(
             container.run(PATIENCE).unwrap().success(),
             "{}",
@@ -134,13 +133,14 @@ mod root {
     #[test]
     fn a_hook_that_runs_other_programs_stays_a_hook() {
         let Some(_serial) = kernel() else { return };
-        let running = Record::new(["--container", "hooked", "--wait=60s"]).start();
+        let name = unique("hooked");
+        let running = Record::new(["--container", &name, "--wait=60s"]).start();
         let bundle = busybox(&["/bin/true"]).hook(
             "createContainer",
             "/bin/sh",
             &["sh", "-c", "cat >/dev/null; setsid true; sync"],
         );
-        let mut container = Container::new("hooked", &bundle, &Runtime::runc().unwrap()).unwrap();
+        let mut container = Container::new(&name, &bundle, &Runtime::runc().unwrap()).unwrap();
         assert!(
             container.run(PATIENCE).unwrap().success(),
             "{}",
@@ -161,13 +161,14 @@ mod root {
     /// Whoever can call a program of his own conmon could else tell root what to run.
     #[test]
     fn another_users_podman_is_never_run() {
-        const NOBODY: u32 = 65534;
         const CONMON: &str = "sleep 60 & echo $! >\"$0.pid\"; wait";
         let Some(_serial) = kernel() else { return };
-        let (id, name) = ("0123456789abcdef".repeat(4), "not-ours");
-        let scope = Scope::new(name).unwrap();
+        // Without a name, and with a folder in /run/user that nobody else has.
+        let nobody = 1_000_000 + std::process::id();
+        let (id, name) = (format!("{nobody:064x}"), unique("not-ours"));
+        let scope = Scope::new("not-ours").unwrap();
         let folder = tempfile::tempdir().unwrap();
-        chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        chown(folder.path(), Some(nobody), Some(nobody)).unwrap();
         let file = |name: &str, text: &str| {
             let path = folder.path().join(name);
             fs::write(&path, text).unwrap();
@@ -180,9 +181,9 @@ mod root {
         command
             .arg0("conmon")
             .arg(&conmon)
-            .args(["-c", &id, "-n", name]);
+            .args(["-c", &id, "-n", &name]);
         command.arg("--exit-command").arg(&podman);
-        command.uid(NOBODY).gid(NOBODY).stdin(Stdio::null());
+        command.uid(nobody).gid(nobody).stdin(Stdio::null());
         let mut theirs = command.spawn().unwrap();
         let mut init = String::new();
         process::poll("the child", PATIENCE, || {
@@ -193,11 +194,11 @@ mod root {
         let init: u32 = init.trim().parse().unwrap();
         scope.add(init).unwrap();
         // As crun keeps it for a user.
-        let runtime_dir = Path::new("/run/user/65534");
+        let runtime_dir = Path::new("/run/user").join(nobody.to_string());
         let state = runtime_dir.join("crun").join(&id);
         fs::create_dir_all(&state).unwrap();
         fs::write(state.join("status"), format!("{{\"pid\":{init}}}")).unwrap();
-        let args = ["--container", name, "--for=2s", "--allow-incomplete"];
+        let args = ["--container", &name, "--for=2s", "--allow-incomplete"];
         let recorded = Record::new(args).run(PATIENCE);
         fs::remove_dir_all(runtime_dir).unwrap();
         for pid in [init, theirs.id()] {
@@ -217,12 +218,13 @@ mod root {
         let script = "cp /bin/busybox /tmp/libc.so.6; ln -s libc.so.6 /tmp/sh; \
             exec /tmp/sh -c 'rm /tmp/libc.so.6; mkfifo /tmp/libc.so.6; while :; do sleep 0.1; done'";
         let bundle = busybox(&["/bin/sh", "-c", script]).tmpfs("/tmp");
-        let mut container = Container::new("hostile", &bundle, &Runtime::runc().unwrap()).unwrap();
+        let name = unique("hostile");
+        let mut container = Container::new(&name, &bundle, &Runtime::runc().unwrap()).unwrap();
         container.run_detached().unwrap();
         let pipe = format!("/proc/{}/root/tmp/libc.so.6", container.pid().unwrap());
         let is_pipe = || Ok(fs::metadata(&pipe).is_ok_and(|file| file.file_type().is_fifo()));
         process::poll("the pipe", PATIENCE, is_pipe).unwrap();
-        let recorded = Record::new(["--container", "hostile", "--for", "1s"]).run(PATIENCE);
+        let recorded = Record::new(["--container", &name, "--for", "1s"]).run(PATIENCE);
         let observation = recorded.observation.as_ref().unwrap();
         assert_eq!(
             observation.machine.libc.as_deref(),

@@ -1,8 +1,10 @@
 //! Control groups of test containers in every hierarchy: v2, v1 and both beside each other.
 
+use crate::lock::{is_orphaned, unique};
 use crate::process;
 use anyhow::{Context as _, Result, ensure};
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -77,11 +79,36 @@ impl Mounts {
 }
 
 impl Mounts {
-    /// Removes [`PARENT`] in every hierarchy where nothing is left in it.
+    /// Removes [`PARENT`] in every hierarchy, unless something is left in it.
     pub fn remove_parent(&self) {
         for mount in std::iter::once(&self.unified).chain(&self.legacy) {
-            // Fails while there are others.
-            let _ = fs::remove_dir(mount.join(PARENT.trim_start_matches('/')));
+            let removed = fs::remove_dir(mount.join(PARENT.trim_start_matches('/')));
+            // Somebody without a lock has a group in the first: a container of his may be about to have one in the others.
+            if removed.is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
+                break;
+            }
+        }
+    }
+
+    /// Ends and removes what killed tests left below [`PARENT`], and what runc remembers of it.
+    pub(crate) fn remove_orphans(&self) {
+        for mount in std::iter::once(&self.unified).chain(&self.legacy) {
+            let groups = fs::read_dir(mount.join(PARENT.trim_start_matches('/')));
+            for group in groups.into_iter().flatten().flatten() {
+                if group.file_name().to_str().is_some_and(is_orphaned) {
+                    // v1 has no such file; whoever is there is in the first hierarchy as well.
+                    let _ = fs::write(group.path().join("cgroup.kill"), "1");
+                    let gone = || Ok(remove_tree(&group.path()));
+                    let _ = process::poll("orphans to end", Duration::from_secs(5), gone);
+                }
+            }
+        }
+        let states = fs::read_dir("/run/runc").into_iter().flatten().flatten();
+        for state in states.filter(|state| state.file_name().to_str().is_some_and(is_orphaned)) {
+            let text = fs::read_to_string(state.path().join("state.json"));
+            if text.is_ok_and(|text| text.contains(PARENT)) {
+                let _ = fs::remove_dir_all(state.path());
+            }
         }
     }
 }
@@ -98,12 +125,12 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// Makes `/seccast-test/NAME` in the cgroup2 hierarchy; it may exist.
+    /// Makes a group of one's own in the cgroup2 hierarchy, `/seccast-test/NAME-…`.
     pub fn new(name: &str) -> Result<Self> {
-        Self::at(format!("{PARENT}/{name}"))
+        Self::at(format!("{PARENT}/{}", unique(name)))
     }
 
-    /// Any group, such as the one where an engine puts its containers; made where it is missing, and then removed when empty.
+    /// Any group, such as the one where an engine puts its containers; made where it is missing, and only then removed.
     pub fn at(path: impl Into<String>) -> Result<Self> {
         let (mounts, path) = (Mounts::read()?, path.into());
         let dir = mounts.dir(&path);
@@ -153,7 +180,7 @@ impl Scope {
 impl Drop for Scope {
     fn drop(&mut self) {
         // Nothing to report to: what still runs in it belongs to a test that has failed already.
-        if self.path.starts_with(PARENT) {
+        if self.made && self.path.starts_with(PARENT) {
             let _ = self.mounts.remove(&self.path);
         } else if self.made {
             let _ = fs::remove_dir(self.dir());

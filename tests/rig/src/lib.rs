@@ -16,10 +16,10 @@ pub mod cluster;
 pub mod container;
 pub mod engine;
 pub mod load;
+pub mod lock;
 pub mod oci;
 pub mod process;
 pub mod rootfs;
-mod serial;
 pub mod witness;
 
 pub use bundle::Bundle;
@@ -27,7 +27,7 @@ pub use busy::BusyLoops;
 pub use container::{Container, Runtime};
 pub use engine::{Contained, Engine};
 pub use load::Server;
-pub use serial::{Serial, serial};
+pub use lock::{Lock, unique};
 pub use witness::{Testimony, Witness};
 
 use std::path::PathBuf;

@@ -1,17 +1,18 @@
 //! The rig itself: containers start, end and leave nothing behind.
 
 mod root {
-    use seccast_rig::{Bundle, Container, Runtime, rootfs};
+    use seccast_rig::{Bundle, Container, Runtime, lock, rootfs, unique};
     use std::time::Duration;
 
     #[test]
     fn a_container_ends_with_the_status_of_its_program() {
+        let _lock = lock::beside().unwrap();
         let bundle = Bundle::new(
             rootfs::busybox().unwrap(),
             ["/bin/sh", "-c", "echo hello; exit 42"],
         );
-        let mut container =
-            Container::new("rig-status", &bundle, &Runtime::runc().unwrap()).unwrap();
+        let name = unique("rig-status");
+        let mut container = Container::new(&name, &bundle, &Runtime::runc().unwrap()).unwrap();
         let status = container.run(Duration::from_secs(30)).unwrap();
         assert_eq!(status.code(), Some(42), "{}", container.log());
         assert_eq!(container.log(), "hello\n");
@@ -22,10 +23,12 @@ mod root {
 
     #[test]
     fn a_container_can_be_entered_frozen_and_stopped() {
+        let _lock = lock::beside().unwrap();
         let bundle = Bundle::new(rootfs::busybox().unwrap(), ["/bin/sleep", "600"])
             .tmpfs("/data")
             .user(1000, 1000);
-        let mut container = Container::new("rig-live", &bundle, &Runtime::runc().unwrap()).unwrap();
+        let name = unique("rig-live");
+        let mut container = Container::new(&name, &bundle, &Runtime::runc().unwrap()).unwrap();
         container.run_detached().unwrap();
         let procs = std::fs::read_to_string(container.cgroup_dir().join("cgroup.procs")).unwrap();
         assert_eq!(
@@ -53,13 +56,14 @@ mod root {
 
     #[test]
     fn a_filter_is_enforced() {
+        let _lock = lock::beside().unwrap();
         let profile = serde_json::json!({
             "defaultAction": "SCMP_ACT_ALLOW",
             "syscalls": [{ "names": ["uname"], "action": "SCMP_ACT_KILL_PROCESS" }],
         });
         let bundle = Bundle::new(rootfs::busybox().unwrap(), ["/bin/uname"]).seccomp(profile);
-        let mut container =
-            Container::new("rig-filter", &bundle, &Runtime::runc().unwrap()).unwrap();
+        let name = unique("rig-filter");
+        let mut container = Container::new(&name, &bundle, &Runtime::runc().unwrap()).unwrap();
         let status = container.run(Duration::from_secs(30)).unwrap();
         assert_eq!(
             status.code(),

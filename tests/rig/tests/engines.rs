@@ -9,7 +9,9 @@
 mod root {
     use seccast_rig::cgroup::{Mounts, Scope};
     use seccast_rig::engine::{self, Contained, Engine};
-    use seccast_rig::{Bundle, Container, Runtime, Server, Witness, load, process, rootfs, serial};
+    use seccast_rig::{
+        Bundle, Container, Runtime, Server, Witness, load, lock, process, rootfs, unique,
+    };
     use serde_json::{Value, json};
     use std::collections::BTreeSet;
     use std::fs;
@@ -37,7 +39,7 @@ mod root {
 
     #[test]
     fn the_same_container_runs_in_each_engine_at_once() {
-        let _serial = serial().unwrap();
+        let _lock = lock::beside().unwrap();
         let engines = engine::all().unwrap();
         for engine in &engines {
             let engine = engine.as_ref();
@@ -59,7 +61,7 @@ mod root {
 
     #[test]
     fn a_containers_cgroup_is_where_its_engine_puts_it() {
-        let _serial = serial().unwrap();
+        let _lock = lock::beside().unwrap();
         let mounts = Mounts::read().unwrap();
         let scope = Scope::new("rig-engines").unwrap();
         for engine in engine::all().unwrap() {
@@ -95,7 +97,7 @@ mod root {
 
     #[test]
     fn the_witness_counts_denials_in_each_engine() {
-        let _serial = serial().unwrap();
+        let _lock = lock::beside().unwrap();
         // rmdir calls rmdir once for each folder; 23 is prime.
         let script = "for i in $(seq 23); do rmdir /x; done; exit 7";
         let errno = denying("SCMP_ACT_ERRNO");
@@ -128,7 +130,8 @@ mod root {
         let scope = Scope::new("rig-crun").unwrap();
         let mut witness = Witness::attach(&scope).unwrap();
         let bundle = shell(script).seccomp(errno).cgroups_path(scope.child("c"));
-        let mut container = Container::new("rig-crun", &bundle, &Runtime::crun().unwrap()).unwrap();
+        let name = unique("rig-crun");
+        let mut container = Container::new(&name, &bundle, &Runtime::crun().unwrap()).unwrap();
         let status = container.run(PATIENCE).unwrap();
         assert_eq!(status.code(), Some(7), "{}", container.log());
         assert_eq!(witness.take().unwrap().count(), 23);
@@ -136,7 +139,7 @@ mod root {
 
     #[test]
     fn redis_and_nginx_pass_their_loads_in_each_engine() {
-        let _serial = serial().unwrap();
+        let _lock = lock::beside().unwrap();
         let (redis, nginx) = (load::redis_bundle().unwrap(), load::nginx_bundle().unwrap());
         for engine in engine::all().unwrap() {
             let start = Instant::now();
@@ -153,10 +156,10 @@ mod root {
         }
         let crun = Runtime::crun().unwrap();
         let start = Instant::now();
-        let mut container = Container::new("rig-crun-redis", &redis, &crun).unwrap();
+        let mut container = Container::new(&unique("rig-crun-redis"), &redis, &crun).unwrap();
         container.spawn().unwrap();
         load::redis(&mut container, 50).unwrap();
-        let mut container = Container::new("rig-crun-nginx", &nginx, &crun).unwrap();
+        let mut container = Container::new(&unique("rig-crun-nginx"), &nginx, &crun).unwrap();
         container.spawn().unwrap();
         load::nginx(&mut container, 50).unwrap();
         println!("crun: {:?}", start.elapsed());
@@ -233,7 +236,7 @@ mod root {
 
     #[test]
     fn nothing_is_left_behind() {
-        let _serial = serial().unwrap();
+        let _lock = lock::beside().unwrap();
         let before = machine();
         let mut names = BTreeSet::new();
         let engines = engine::all().unwrap();

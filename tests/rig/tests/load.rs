@@ -7,20 +7,20 @@
 )]
 
 mod root {
-    use seccast_rig::{BusyLoops, Container, Runtime, load, serial};
+    use seccast_rig::{BusyLoops, Container, Runtime, load, lock, unique};
     use std::time::Instant;
 
     fn passes(name: &str) {
-        let _serial = serial().unwrap();
+        let _lock = lock::beside().unwrap();
         let app = load::APPS.into_iter().find(|app| app.name == name).unwrap();
         let bundle = (app.bundle)().unwrap();
         for busy in [0, 2] {
             let _busy = BusyLoops::start(busy);
             for requests in [20, 500] {
                 let start = Instant::now();
+                let own = unique(&format!("rig-{name}"));
                 let mut container =
-                    Container::new(&format!("rig-{name}"), &bundle, &Runtime::runc().unwrap())
-                        .unwrap();
+                    Container::new(&own, &bundle, &Runtime::runc().unwrap()).unwrap();
                 container.spawn().unwrap();
                 if let Err(error) = (app.load)(&mut container, requests) {
                     panic!("{error:#}\n{}", container.log());

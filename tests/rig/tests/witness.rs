@@ -5,7 +5,7 @@
 mod root {
     use seccast_rig::cgroup::Scope;
     use seccast_rig::witness::{Testimony, Witness};
-    use seccast_rig::{Bundle, Container, Runtime, rootfs, serial};
+    use seccast_rig::{Bundle, Container, Runtime, lock, rootfs, unique};
     use serde_json::{Value, json};
     use std::time::Duration;
 
@@ -18,7 +18,8 @@ mod root {
             bundle = bundle.seccomp(profile);
         }
         let bundle = bundle.cgroups_path(scope.child("c"));
-        let mut container = Container::new(name, &bundle, &Runtime::runc().unwrap()).unwrap();
+        let mut container =
+            Container::new(&unique(name), &bundle, &Runtime::runc().unwrap()).unwrap();
         let status = container.run(Duration::from_secs(60)).unwrap();
         let testimony = witness.take().unwrap();
         println!("{name}: {status}, {testimony}{}", container.log());
@@ -38,7 +39,7 @@ mod root {
 
     #[test]
     fn each_denied_call_is_counted_and_named() {
-        let _serial = serial().unwrap();
+        let _lock = lock::beside().unwrap();
         // rmdir calls rmdir once for each folder; 23 is prime.
         let script = "for i in $(seq 23); do rmdir /x; done; true";
         let (seen, status) = testimony(
@@ -57,7 +58,7 @@ mod root {
 
     #[test]
     fn a_profile_that_denies_nothing_has_no_denials() {
-        let _serial = serial().unwrap();
+        let _lock = lock::beside().unwrap();
         // Forks, pipes, signals, subshells and a filter that is there but allows everything.
         let script = "for i in $(seq 40); do echo $i | cat | wc -c; (kill -USR1 $$); done; trap : TERM; kill $$; sleep 0.1";
         let script = format!("trap : USR1; {script}");
@@ -70,7 +71,7 @@ mod root {
 
     #[test]
     fn a_killed_process_is_told_from_a_failing_one() {
-        let _serial = serial().unwrap();
+        let _lock = lock::beside().unwrap();
         let profile = denying(&["rmdir"], "SCMP_ACT_KILL_PROCESS");
         let (seen, status) = testimony("rig-kill", Some(profile), "false; rmdir /x; exit 3");
         assert_eq!(status, Some(3));
@@ -88,7 +89,7 @@ mod root {
 
     #[test]
     fn the_second_container_of_a_scope_is_seen_as_well() {
-        let _serial = serial().unwrap();
+        let _lock = lock::beside().unwrap();
         let scope = Scope::new("rig-again").unwrap();
         let mut witness = Witness::attach(&scope).unwrap();
         let profile = denying(&["rmdir"], "SCMP_ACT_ERRNO");
@@ -96,7 +97,7 @@ mod root {
         let bundle = bundle.seccomp(profile).cgroups_path(scope.child("c"));
         for n in 1..=3 {
             let mut container =
-                Container::new("rig-again", &bundle, &Runtime::runc().unwrap()).unwrap();
+                Container::new(&unique("rig-again"), &bundle, &Runtime::runc().unwrap()).unwrap();
             container.run(Duration::from_secs(60)).unwrap();
             drop(container);
             assert_eq!(witness.take().unwrap().count(), 1, "container {n}");
@@ -107,14 +108,15 @@ mod root {
 
     #[test]
     fn two_witnesses_do_not_hear_each_other() {
-        let _serial = serial().unwrap();
+        let _lock = lock::beside().unwrap();
         let scope = Scope::new("rig-two").unwrap();
         let mut one = Witness::attach(&scope).unwrap();
         let mut two = Witness::attach(&scope).unwrap();
         let profile = denying(&["rmdir"], "SCMP_ACT_ERRNO");
         let bundle = Bundle::new(rootfs::busybox().unwrap(), ["/bin/rmdir", "/x"]);
         let bundle = bundle.seccomp(profile).cgroups_path(scope.child("c"));
-        let mut container = Container::new("rig-two", &bundle, &Runtime::runc().unwrap()).unwrap();
+        let name = unique("rig-two");
+        let mut container = Container::new(&name, &bundle, &Runtime::runc().unwrap()).unwrap();
         container.run(Duration::from_secs(60)).unwrap();
         assert_eq!(one.take().unwrap().count(), 1);
         assert_eq!(two.take().unwrap().count(), 1);

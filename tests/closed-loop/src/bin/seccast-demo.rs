@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 
 fn tell(seccast: &Path, folder: &Path) -> Result<()> {
     // Its witness watches the machine: no test beside it.
-    let _serial = seccast_rig::serial()?;
+    let _lock = seccast_rig::lock::alone()?;
     eprintln!("demo: fetching redis and starting the witness");
     rootfs::redis()?;
     let scope = Scope::new("demo")?;

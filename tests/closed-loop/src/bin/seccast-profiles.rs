@@ -73,7 +73,7 @@ fn chosen(names: &[String]) -> Result<Vec<App>> {
 }
 
 fn record_all(apps: &[App], date: &str, seccast: &Path, folder: &Path) -> Result<()> {
-    let _serial = seccast_rig::serial()?;
+    let _lock = seccast_rig::lock::alone()?;
     if folder.exists() {
         fs::remove_dir_all(folder)
             .with_context(|| format!("failed to remove {}", folder.display()))?;

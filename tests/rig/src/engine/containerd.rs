@@ -2,18 +2,18 @@
 
 use super::{Daemon, Engine, Room, end_helpers, lines, profile_file, program, remove_all};
 use crate::bundle::{Bundle, DOCKER_CAPABILITIES};
+use crate::lock::unique;
 use anyhow::{Context as _, Result, ensure};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The namespace of containers, and of their cgroups.
-const NAMESPACE: &str = "seccast-rig";
-
 /// containerd with its CRI plug-in, as the packages have it.
 #[derive(Debug)]
 pub struct Containerd {
     client: PathBuf,
+    /// Of containers, and of their cgroups.
+    namespace: String,
     _daemon: Daemon,
     room: Room,
 }
@@ -22,10 +22,11 @@ impl Containerd {
     /// Starts the daemon and waits until it answers.
     pub fn start() -> Result<Self> {
         let mut room = Room::new("containerd")?;
-        room.leaves_cgroup(&format!("/{NAMESPACE}"))?;
+        let namespace = unique("seccast-rig");
+        room.leaves_cgroup(&format!("/{namespace}"))?;
         // The shim keeps runc's state here, whatever the daemon's own folders are.
         room.left_behind
-            .push(format!("/run/containerd/runc/{NAMESPACE}").into());
+            .push(format!("/run/containerd/runc/{namespace}").into());
         let text = format!(
             r#"
 version = 2
@@ -47,6 +48,7 @@ restrict_oom_score_adj = true
         daemon.wait_ready(|| Ok(std::os::unix::net::UnixStream::connect(&socket).is_ok()))?;
         Ok(Self {
             client: program("ctr")?,
+            namespace,
             _daemon: daemon,
             room,
         })
@@ -60,8 +62,8 @@ restrict_oom_score_adj = true
 
     /// What `CONTAINERD_NAMESPACE` and `ctr --namespace` take.
     #[must_use]
-    pub fn namespace(&self) -> &'static str {
-        NAMESPACE
+    pub fn namespace(&self) -> &str {
+        &self.namespace
     }
 }
 
@@ -76,7 +78,7 @@ impl Engine for Containerd {
             .env_remove("CONTAINERD_ADDRESS")
             .env_remove("CONTAINERD_NAMESPACE");
         command.arg("--address").arg(self.address());
-        command.args(["--namespace", NAMESPACE]);
+        command.args(["--namespace", &self.namespace]);
         command
     }
 
@@ -143,7 +145,7 @@ impl Engine for Containerd {
     }
 
     fn cgroup_of(&self, id: &str) -> String {
-        format!("/{NAMESPACE}/{id}")
+        format!("/{}/{id}", self.namespace)
     }
 
     fn containers(&self) -> Result<Vec<String>> {

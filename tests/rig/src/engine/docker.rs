@@ -4,6 +4,7 @@ use super::{
     Daemon, Engine, Room, docker_words, existing, inspect, lines, program, remove_all, running,
 };
 use crate::bundle::Bundle;
+use crate::cgroup::Scope;
 use anyhow::Result;
 use serde_json::json;
 use std::ffi::OsString;
@@ -16,13 +17,15 @@ pub struct Docker {
     client: PathBuf,
     _daemon: Daemon,
     room: Room,
+    group: Scope,
 }
 
 impl Docker {
     /// Starts the daemon and waits until it answers.
     pub fn start() -> Result<Self> {
-        let mut room = Room::new("docker")?;
-        room.leaves_cgroup("/docker")?;
+        let room = Room::new("docker")?;
+        // `/docker` is every daemon's.
+        let group = Scope::new("docker")?;
         let socket = room.join("docker.sock");
         let config = json!({
             "data-root": room.join("data"),
@@ -36,6 +39,7 @@ impl Docker {
             "ip-masq": false,
             "userland-proxy": false,
             "shutdown-timeout": 5,
+            "cgroup-parent": group.path(),
         });
         let config = room.write("docker.json", &config.to_string())?;
         let daemon = program("dockerd")?;
@@ -46,6 +50,7 @@ impl Docker {
             client: program("docker")?,
             _daemon: daemon,
             room,
+            group,
         })
     }
 
@@ -88,7 +93,7 @@ impl Engine for Docker {
     }
 
     fn cgroup_of(&self, id: &str) -> String {
-        format!("/docker/{id}")
+        self.group.child(id)
     }
 
     fn containers(&self) -> Result<Vec<String>> {

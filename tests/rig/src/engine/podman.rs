@@ -4,6 +4,7 @@ use super::{
     Engine, Room, docker_words, end_helpers, existing, inspect, lines, remove_all, running,
 };
 use crate::bundle::Bundle;
+use crate::cgroup::Scope;
 use crate::process;
 use anyhow::Result;
 use std::ffi::OsString;
@@ -27,20 +28,28 @@ lock_type = "file"
 pub struct Podman {
     client: PathBuf,
     room: Room,
+    group: Scope,
 }
 
 impl Podman {
     /// Prepares the folders.
     pub fn new() -> Result<Self> {
-        let mut room = Room::new("podman")?;
-        // conmon has one beside, in the v1 hierarchies only.
-        room.leaves_cgroup("/libpod_parent/conmon")?;
-        room.leaves_cgroup("/libpod_parent")?;
+        let room = Room::new("podman")?;
         room.write("containers.conf", CONFIGURATION)?;
         Ok(Self {
             client: process::need("podman", "podman")?,
             room,
+            group: Scope::new("podman")?,
         })
+    }
+
+    /// One for pods as well: `kube play` puts them where every podman does, whatever it is told.
+    pub fn with_pods() -> Result<Self> {
+        let mut podman = Self::new()?;
+        // conmon has one beside, in the v1 hierarchies only.
+        podman.room.leaves_cgroup("/libpod_parent/conmon")?;
+        podman.room.leaves_cgroup("/libpod_parent")?;
+        Ok(podman)
     }
 }
 
@@ -64,7 +73,12 @@ impl Engine for Podman {
     }
 
     fn run_words(&self, name: &str, bundle: &Bundle) -> Result<Vec<OsString>> {
-        run_words(self, name, bundle)
+        if bundle.cgroups_path.is_some() {
+            return run_words(self, name, bundle);
+        }
+        // podman takes all but the last element.
+        let own = bundle.clone().cgroups_path(self.group.child(name));
+        run_words(self, name, &own)
     }
 
     fn pid(&self, name: &str) -> Result<Option<i32>> {
@@ -76,7 +90,7 @@ impl Engine for Podman {
     }
 
     fn cgroup_of(&self, id: &str) -> String {
-        format!("/libpod_parent/libpod-{id}")
+        self.group.child(&format!("libpod-{id}"))
     }
 
     fn containers(&self) -> Result<Vec<String>> {
