@@ -1,10 +1,19 @@
 //! Load beside a test: what works only on a quiet machine fails beside it.
 
+use std::fs::{File, TryLockError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-/// Threads that do nothing but burn a processor each; stopped on drop.
+/// A processor's loop has this file, with the processor's number behind it, locked: tests beside each other share one for each
+/// processor, or they would have a third and a fourth beside them.
+const LOCK: &str = "/run/seccast-test.busy";
+
+/// How soon a loop begins when another test's has ended.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Threads that do nothing but burn a processor each, or wait while somebody else does; stopped on drop.
 #[derive(Debug)]
 pub struct BusyLoops {
     stop: Arc<AtomicBool>,
@@ -12,7 +21,7 @@ pub struct BusyLoops {
 }
 
 impl BusyLoops {
-    /// Starts `count` loops, each pinned to a processor, the first to the first.
+    /// Has `count` loops run, each pinned to a processor, the first to the first.
     #[must_use]
     pub fn start(count: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
@@ -20,6 +29,14 @@ impl BusyLoops {
         let spin = |index: usize| {
             let stop = Arc::clone(&stop);
             std::thread::spawn(move || {
+                // Held to the end of the thread. Where nobody may write there, nobody else's loop is waited for.
+                let lock = File::create(format!("{LOCK}{index}"));
+                while !stop.load(Ordering::Relaxed) {
+                    match lock.as_ref().map(File::try_lock) {
+                        Ok(Err(TryLockError::WouldBlock)) => std::thread::sleep(PAUSE),
+                        _ => break,
+                    }
+                }
                 pin(index % processors);
                 while !stop.load(Ordering::Relaxed) {
                     std::hint::spin_loop();
