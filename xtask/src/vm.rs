@@ -19,7 +19,7 @@ use crate::{dist, setup};
 const MARK: &str = "seccast-vm: ";
 
 /// How long the machine may take.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// What the loader needs to see its disk, where it is not built in.
 const MODULES: &[&str] = &[
