@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use seccast_model::Observation;
 use seccast_rig::cgroup::Scope;
-use seccast_rig::{Contained, Container, Engine, Runtime, Server, load, process};
+use seccast_rig::{Contained, Container, Engine, Runtime, Server, load, process, unique};
 
 use crate::interrupt;
 use crate::recorder::{Recorder, read_json, read_observation};
@@ -51,7 +51,7 @@ impl Loop<'_> {
     /// Records the container from its first instruction to its end, under a filter that allows everything.
     /// Returns what the recorder said.
     pub fn record(&self) -> Result<String> {
-        let name = "seccast-demo-recorded";
+        let name = &unique("seccast-demo-recorded");
         let audit = self.folder.join("audit.json");
         let mut generate = Command::new(self.seccast);
         generate.args(["generate", "--audit", "-o"]).arg(&audit);
@@ -77,12 +77,12 @@ impl Loop<'_> {
 
     /// Starts the container again, under its profile, and puts it under the same load.
     pub fn enforce(&self) -> Result<()> {
-        self.run("seccast-demo-enforced", &self.profile(), || Ok(()))
+        self.run(&unique("seccast-demo-enforced"), &self.profile(), || Ok(()))
     }
 
     /// The same, recorded from before the load to the end: what the profile denies is in the observation.
     pub fn enforce_recorded(&self) -> Result<Observation> {
-        let name = "seccast-demo-enforced";
+        let name = &unique("seccast-demo-enforced");
         let file = self.folder.join("enforced.json");
         let mut recorder = None;
         self.run(name, &self.profile(), || {

@@ -14,7 +14,7 @@ use seccast_model::observation::Phase;
 use seccast_model::profile::Profile;
 use seccast_model::{Arch, Observation, Policy, generate, syscall};
 use seccast_rig::cgroup::Scope;
-use seccast_rig::{Bundle, Container, Runtime, Witness, rootfs};
+use seccast_rig::{Bundle, Container, Runtime, Witness, lock, rootfs, unique};
 
 /// How many requests each test of redis-benchmark makes.
 const REQUESTS: u32 = 5000;
@@ -39,8 +39,8 @@ fn main() -> ExitCode {
 }
 
 fn tell(seccast: &Path, folder: &Path) -> Result<()> {
-    // Its witness watches the machine: no test beside it.
-    let _lock = seccast_rig::lock::alone()?;
+    // Its witness counts in its own groups only.
+    let _lock = lock::beside()?;
     eprintln!("demo: fetching redis and starting the witness");
     rootfs::redis()?;
     let scope = Scope::new("demo")?;
@@ -97,7 +97,7 @@ fn control(redis: &Loop<'_>, scope: &Scope, witness: &mut Witness) -> Result<Opt
     let nr = syscall::nr(Arch::X86_64, UNWANTED)
         .with_context(|| format!("no call is named {UNWANTED}"))?;
     let [abi, nr] = seccast_workloads::numbers::one(Arch::X86_64, nr);
-    let name = "seccast-demo-control";
+    let name = &unique("seccast-demo-control");
     let bundle = Bundle::new(tree.path(), ["/program".to_owned(), abi, nr])
         .seccomp(read_json(&redis.profile())?);
     let mut container = Container::new(
