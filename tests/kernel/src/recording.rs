@@ -198,6 +198,23 @@ impl Record {
         Self::new(["--cgroup", path])
     }
 
+    /// In a process group of its own, so that the kernel lets a terminal's signals stop CMD: in a group without a parent in its
+    /// session, as a service of systemd's or `setsid` makes one, they are ignored.
+    #[must_use]
+    pub fn as_a_job(mut self) -> Self {
+        let ends_with_the_test = || {
+            // SAFETY: the call takes two integers.
+            match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        };
+        self.command.process_group(0);
+        // SAFETY: one system call. Who kills the group of a test does not reach this one.
+        unsafe { self.command.pre_exec(ends_with_the_test) };
+        self
+    }
+
     /// Gives CMD something to read.
     #[must_use]
     pub fn stdin(mut self, bytes: Vec<u8>) -> Self {

@@ -388,7 +388,8 @@ mod root {
     #[test]
     fn signals_and_stops_pass_through_and_parents_see_them() {
         let Some(_serial) = kernel() else { return };
-        let recorded = traced(&["/usr/bin/perl", "-e", SIGNALS]).run(PATIENCE);
+        let signals = ["/usr/bin/perl", "-e", SIGNALS];
+        let recorded = traced(&signals).as_a_job().run(PATIENCE);
         assert_eq!(recorded.status.code(), Some(0), "{}", recorded.stderr);
         recorded.complete();
     }
@@ -404,7 +405,7 @@ mod root {
     fn a_stopped_command_stays_stopped_until_it_is_continued() {
         let Some(_serial) = kernel() else { return };
         let sleeper = path("sleeper");
-        let running = traced(&[sleeper.to_str().unwrap()]).start();
+        let running = traced(&[sleeper.to_str().unwrap()]).as_a_job().start();
         let command = child(&running);
         let sleeps_in = |call: i64| {
             process::poll("its sleep", PATIENCE, || {
