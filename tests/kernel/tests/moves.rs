@@ -224,6 +224,7 @@ mod root {
         let first = Record::cgroup(other.path()).start();
         on_every_processor(&mut puppet);
         let second = Record::cgroup(target.path()).start();
+        puppet.goes_on(1000).unwrap();
         puppet.stop().unwrap();
         puppet.call(GETUID, &[]).unwrap();
         puppet.call_i386(GETPID, &[]).unwrap(); // mkdir
