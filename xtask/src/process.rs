@@ -282,6 +282,14 @@ impl Run {
     fn build(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.args);
+        // What cargo told this program of itself. A cargo that it starts would take these for the user's: build scripts that
+        // look at them, as ring's, run again, and all that depends on them is compiled again, in turns with the user's own.
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+                command.env_remove(&name);
+            }
+        }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         if let Some(dir) = &self.dir {
             command.current_dir(dir);
@@ -421,6 +429,15 @@ mod tests {
             .limit(Duration::from_millis(50));
         let error = run.stdout().unwrap_err().to_string();
         assert!(error.contains("not done after"), "{error}");
+    }
+
+    #[test]
+    fn a_program_is_not_told_what_cargo_told_this_one() {
+        let told = Run::new("sh")
+            .args(["-c", "echo ${CARGO_PKG_NAME-none} $CARGO_MANIFEST_DIR"])
+            .env("CARGO_MANIFEST_DIR", "given")
+            .stdout();
+        assert_eq!(told.unwrap(), "none given\n");
     }
 
     #[test]
