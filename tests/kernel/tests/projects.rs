@@ -157,6 +157,5 @@ mod root {
             format!("trio-{container}")
         });
         assert_eq!(fs::read(&file).unwrap(), pod.to_string().into_bytes());
-        podman.call(&["pod", "rm", "-f", "trio"]).unwrap();
     }
 }

@@ -165,12 +165,25 @@ impl Room {
 
     /// Removes this cgroup on drop in every hierarchy where it is empty, unless it was there before.
     fn leaves_cgroup(&mut self, path: &str) -> Result<()> {
-        let mounts = Mounts::read()?;
-        let groups = std::iter::once(&mounts.unified).chain(&mounts.legacy);
-        let groups = groups.map(|mount| mount.join(path.trim_start_matches('/')));
-        self.left_behind.extend(groups.filter(|dir| !dir.exists()));
+        let groups = groups(path)?;
+        self.left_behind
+            .extend(groups.into_iter().filter(|dir| !dir.exists()));
         Ok(())
     }
+
+    /// The same for one that is the engine's own, and goes before all others.
+    fn leaves_own_cgroup(&mut self, path: &str) -> Result<()> {
+        self.left_behind.splice(..0, groups(path)?);
+        Ok(())
+    }
+}
+
+/// The folders of a group in all hierarchies.
+fn groups(path: &str) -> Result<Vec<PathBuf>> {
+    let Mounts { unified, legacy } = Mounts::read()?;
+    let mounts = std::iter::once(unified).chain(legacy);
+    let groups = mounts.map(|mount| mount.join(path.trim_start_matches('/')));
+    Ok(groups.collect())
 }
 
 impl Drop for Room {
