@@ -21,7 +21,7 @@ mod root {
         // UNIX and INET, each stream and datagram, with SOCK_CLOEXEC (by perl) or without; 40 fcntl commands.
         let script = "for my $f (1, 2) { for my $t (1, 2) { socket(my $s, $f, $t, 0) or die } } fcntl(STDIN, $_, 0) for 1000 .. 1039";
         let recorded = Record::program(Path::new("/usr/bin/perl"), ["-e", script])
-            .run(Duration::from_secs(30));
+            .run(Duration::from_secs(60));
         let observation = recorded.complete();
         let socket = arguments(observation, "socket");
         assert_eq!(socket.indices, [0, 1]);

@@ -9,7 +9,7 @@
 mod root {
     use seccast_kernel::engine::{Shared, Workloads, ids, path_with, run_kept};
     use seccast_kernel::repeats;
-    use seccast_kernel::{Record, Recorded, calls, kernel, truth};
+    use seccast_kernel::{Record, Recorded, calls, kernel, long_enough, truth};
     use seccast_model::observation::{Observation, Phase};
     use seccast_rig::cgroup::Scope;
     use seccast_rig::engine::{self, Contained, Containerd, Docker, Podman};
@@ -137,16 +137,28 @@ mod root {
     /// A container of this engine that lives until it is told to end, and runs its own program already.
     fn sleeping<'a>(engine: &'a dyn Engine, name: &str, bundle: &Bundle) -> Contained<'a> {
         let container = Contained::run(engine, name, bundle).unwrap();
-        let comm = format!("/proc/{}/comm", container.pid().unwrap());
-        process::poll("its program", PATIENCE, || {
-            Ok(std::fs::read_to_string(&comm).is_ok_and(|comm| comm.trim() == "sleeper"))
-        })
-        .unwrap();
+        asleep(container.pid().unwrap());
         container
     }
 
-    /// What a running container's recording says: late, by how much, and what it sleeps in.
-    fn is_late(recorded: &Recorded, engine: Option<&str>, id: &str, age: Duration) {
+    fn asleep(pid: i32) {
+        let asleep = || Ok(process::sleeps_in(pid) == Some(libc::SYS_nanosleep));
+        process::poll("its program's sleep", PATIENCE, asleep).unwrap();
+    }
+
+    /// What a running container's recording says: late, by how much, and what it sleeps in. The container was started after the first of
+    /// two moments, and ran before the second.
+    fn is_late(
+        record: impl FnOnce() -> Recorded,
+        engine: Option<&str>,
+        id: &str,
+        [before, running]: [Instant; 2],
+    ) {
+        // /proc has the start of a process in hundredths of a second.
+        const TICK: Duration = Duration::from_millis(10);
+        let least = running.elapsed();
+        let recorded = record();
+        let most = before.elapsed() + TICK;
         recorded.assert_ended(1, &["--wait"]);
         let observation = recorded.observation.as_ref().unwrap();
         let target = &observation.target;
@@ -155,14 +167,15 @@ mod root {
         // An id alone is found in the cgroups.
         assert!(engine.is_none() || known == engine, "{target:?}");
         let late = Duration::from_nanos(observation.started_late_ns.unwrap());
-        assert!(late >= age && late < age + PATIENCE, "{late:?} and {age:?}");
+        assert!(
+            (least..=most).contains(&late),
+            "{least:?} {late:?} {most:?}"
+        );
         let blocked = observation.blocked_at_attach.values();
         let blocked: BTreeSet<_> = blocked.flat_map(|calls| calls.keys()).collect();
         assert_eq!(blocked, BTreeSet::from([&"nanosleep".to_owned()]));
         println!("{id} of {known:?}: late by {late:.1?}");
     }
-
-    const AGE: Duration = Duration::from_secs(1);
 
     #[test]
     fn a_running_container_is_found_by_its_name_and_its_age_is_told() {
@@ -180,26 +193,31 @@ mod root {
         let engines: [&dyn Engine; 3] = [&docker, &podman, &containerd];
         for engine in engines {
             let name = unique(&format!("late-{}", engine.name()));
+            let before = Instant::now();
             let container = sleeping(engine, &name, &bundle);
-            std::thread::sleep(AGE);
+            let moments = [before, Instant::now()];
             let id = engine.id(&name).unwrap();
             let known = if engine.name() == "ctr" {
                 "containerd"
             } else {
                 engine.name()
             };
-            is_late(&late(&name), Some(known), &id, AGE);
+            is_late(|| late(&name), Some(known), &id, moments);
             // By its id as well; and it is left alone.
-            is_late(&late(&id), None, &id, AGE);
+            is_late(|| late(&id), None, &id, moments);
             assert_eq!(engine.pid(&name).unwrap(), Some(container.pid().unwrap()));
         }
         let name = unique("late-crun");
         let mut container = Container::new(&name, &bundle, &Runtime::crun().unwrap()).unwrap();
+        let before = Instant::now();
         container.spawn().unwrap();
-        container.pid().unwrap();
-        container.wait_started().unwrap();
-        std::thread::sleep(AGE);
-        is_late(&late(&name), Some("crun"), &name, AGE);
+        asleep(container.pid().unwrap());
+        is_late(
+            || late(&name),
+            Some("crun"),
+            &name,
+            [before, Instant::now()],
+        );
     }
 
     #[test]
@@ -457,13 +475,22 @@ mod root {
             is_whole_sleep(&recorded, engine.name());
             // Stopped as its engine would, and still recorded.
             let bundle = workloads.bundle(&["/sleeper"]);
-            let command = run_kept(engine, "limited", &bundle, &["-d"]);
-            let began = Instant::now();
-            let recorded = Record::command(&["--until", "2s"], &command).run(PATIENCE);
-            is_whole_sleep(&recorded, engine.name());
-            assert!(began.elapsed() >= Duration::from_secs(2));
-            let gone = || Ok(engine.pid("limited").unwrap().is_none());
-            process::poll("the end", PATIENCE, gone).unwrap();
+            let run = |limit: &str| {
+                let name = format!("limited-{limit}");
+                let command = run_kept(engine, &name, &bundle, &["-d"]);
+                let began = Instant::now();
+                let recorded = Record::command(&["--until", limit], &command).run(PATIENCE * 2);
+                let seconds = limit.trim_end_matches('s').parse().unwrap();
+                assert!(began.elapsed() >= Duration::from_secs(seconds));
+                let gone = || Ok(engine.pid(&name).unwrap().is_none());
+                process::poll("the end", PATIENCE, gone).unwrap();
+                recorded
+            };
+            let slept = |recorded: &Recorded| {
+                let app = calls(recorded.observation.as_ref().unwrap(), Phase::App);
+                app.iter().any(|(_, name)| name == "nanosleep")
+            };
+            is_whole_sleep(&long_enough(run, slept), engine.name());
             // It was made before, with a filter, and is started now.
             let bundle = workloads.bundle(&["/x86_64"]);
             let mut create = engine.client();

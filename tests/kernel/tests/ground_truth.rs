@@ -75,8 +75,7 @@ mod root {
     fn each_program_is_recorded_exactly() {
         let Some(_serial) = kernel() else { return };
         for program in PROGRAMS {
-            let recorded =
-                Record::program(&path(program.name), NOTHING).run(Duration::from_secs(30));
+            let recorded = Record::program(&path(program.name), NOTHING).run(PATIENCE);
             check(program, &recorded);
             // The command is the application from its first instruction on: nothing of who started it is there but the runtime's.
             assert_eq!(recorded.observation.as_ref().unwrap().target.runtime, None);
@@ -105,9 +104,9 @@ mod root {
             let running = Record::new(["--container", &name, "--wait=60s"]).start();
             let bundle = Bundle::new(root.path(), [format!("/{}", program.name)]);
             let mut container = Container::new(&name, &bundle, &runc).unwrap();
-            let status = container.run(Duration::from_secs(30)).unwrap();
+            let status = container.run(PATIENCE).unwrap();
             assert_eq!(status.code(), Some(0), "{}", container.log());
-            let recorded = running.end(Duration::from_secs(30));
+            let recorded = running.end(PATIENCE);
             check(program, &recorded);
             let observation = recorded.observation.as_ref().unwrap();
             assert_eq!(observation.target.runtime.as_deref(), Some("runc"));
@@ -126,7 +125,7 @@ mod root {
             .collect();
         let recorded = Record::program(&path("forks"), NOTHING)
             .stdin(numbers::encode(&beyond))
-            .run(Duration::from_secs(60));
+            .run(PATIENCE);
         let observation = recorded.complete();
         let own = ["read", "fork", "wait4", "exit", "exit_group"];
         assert_eq!(
@@ -144,7 +143,7 @@ mod root {
             fs::write(work.path().join("a"), numbers::encode(&list[..4096])).unwrap();
             fs::write(work.path().join("b"), numbers::encode(&list[4096..])).unwrap();
             let script = format!("cd {}; {script}", work.path().display());
-            let recorded = Record::new(["--", "sh", "-c", &script]).run(Duration::from_secs(60));
+            let recorded = Record::new(["--", "sh", "-c", &script]).run(PATIENCE);
             let observation = recorded.complete();
             assert!(
                 named(observation, Phase::App)
@@ -166,9 +165,12 @@ mod root {
         let name = unique("truth-late");
         let mut container = Container::new(&name, &bundle, &Runtime::runc().unwrap()).unwrap();
         container.run_detached().unwrap();
+        let pid = container.pid().unwrap();
+        let asleep = || Ok(process::sleeps_in(pid) == Some(libc::SYS_nanosleep));
+        process::poll("its sleep", PATIENCE, asleep).unwrap();
         let running = Record::new(["--container", &name]).start();
         container.kill(libc::SIGTERM).unwrap();
-        let recorded = running.end(Duration::from_secs(30));
+        let recorded = running.end(PATIENCE);
         let observation = recorded.observation.as_ref().unwrap();
         assert_eq!(recorded.status.code(), Some(1), "{}", recorded.stderr);
         assert!(observation.started_late_ns.is_some());
@@ -232,7 +234,7 @@ mod root {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        process::poll("redis", Duration::from_secs(60), || {
+        process::poll("redis", PATIENCE, || {
             Ok(TcpStream::connect(("127.0.0.1", port)).is_ok())
         })
         .unwrap();
@@ -259,7 +261,7 @@ mod root {
             ],
         );
         client("/usr/bin/redis-cli", &["bgsave"]);
-        process::poll("the snapshot", Duration::from_secs(60), || {
+        process::poll("the snapshot", PATIENCE, || {
             Ok(client("/usr/bin/redis-cli", &["info", "persistence"])
                 .contains("rdb_bgsave_in_progress:0"))
         })

@@ -18,9 +18,9 @@ mod root {
         let running = Record::new(["--container", &container, "--wait=60s"]).start();
         let bundle = Bundle::new(root, [format!("/{name}")]);
         let mut container = Container::new(&container, &bundle, &Runtime::runc().unwrap()).unwrap();
-        let status = container.run(Duration::from_secs(30)).unwrap();
+        let status = container.run(Duration::from_secs(60)).unwrap();
         assert_eq!(status.code(), Some(0), "{}", container.log());
-        running.end(Duration::from_secs(30))
+        running.end(Duration::from_secs(60))
     }
 
     /// Runs it under a profile: its status, and how many calls were denied.
@@ -32,7 +32,7 @@ mod root {
             .cgroups_path(scope.child("c"));
         let mut container =
             Container::new(&unique("i386-enforced"), &bundle, &Runtime::runc().unwrap()).unwrap();
-        let status = container.run(Duration::from_secs(30)).unwrap();
+        let status = container.run(Duration::from_secs(60)).unwrap();
         let testimony = witness.take().unwrap();
         println!("{name}: {status}, {testimony}{}", container.log());
         (status.code(), testimony.count())

@@ -51,7 +51,7 @@ mod root {
                     .unwrap()
                     .command()
                     .args(["delete", "-f", &name]),
-                Duration::from_secs(30),
+                Duration::from_secs(60),
             ));
         }
         assert_eq!(status.and_then(|status| status.code()), Some(0));

@@ -70,7 +70,7 @@ impl Mounts {
             let dir = mount.join(relative);
             process::poll(
                 &format!("{} to become removable", dir.display()),
-                Duration::from_secs(5),
+                Duration::from_secs(60),
                 || Ok(remove_tree(&dir)),
             )?;
         }

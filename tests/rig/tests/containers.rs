@@ -13,7 +13,7 @@ mod root {
         );
         let name = unique("rig-status");
         let mut container = Container::new(&name, &bundle, &Runtime::runc().unwrap()).unwrap();
-        let status = container.run(Duration::from_secs(30)).unwrap();
+        let status = container.run(Duration::from_secs(60)).unwrap();
         assert_eq!(status.code(), Some(42), "{}", container.log());
         assert_eq!(container.log(), "hello\n");
         let dir = container.cgroup_dir();
@@ -48,7 +48,7 @@ mod root {
         container.pause().unwrap();
         container.kill(libc::SIGKILL).unwrap();
         container.resume().unwrap();
-        container.wait(Duration::from_secs(10)).unwrap();
+        container.wait(Duration::from_secs(60)).unwrap();
         let dir = container.cgroup_dir();
         drop(container);
         assert!(!dir.exists());
@@ -64,7 +64,7 @@ mod root {
         let bundle = Bundle::new(rootfs::busybox().unwrap(), ["/bin/uname"]).seccomp(profile);
         let name = unique("rig-filter");
         let mut container = Container::new(&name, &bundle, &Runtime::runc().unwrap()).unwrap();
-        let status = container.run(Duration::from_secs(30)).unwrap();
+        let status = container.run(Duration::from_secs(60)).unwrap();
         assert_eq!(
             status.code(),
             Some(128 + libc::SIGSYS),
