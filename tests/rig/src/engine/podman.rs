@@ -55,7 +55,8 @@ impl Podman {
     /// podman leaves a pod's group in the hierarchies that it does not know.
     fn remove_pods(&mut self) -> Result<()> {
         for id in lines(&self.call(&["pod", "ps", "-q", "--no-trunc"])?.stdout) {
-            self.room.leaves_own_cgroup(&format!("/libpod_parent/{id}"))?;
+            self.room
+                .leaves_own_cgroup(&format!("/libpod_parent/{id}"))?;
             self.call(&["pod", "rm", "-f", &id])?;
         }
         Ok(())
