@@ -9,15 +9,18 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// Where the locks are.
+const DIR: &str = "/run";
+
 /// Shared by those beside each other, exclusive of who is alone.
-const LOCK: &str = "/run/seccast-test.lock";
+const LOCK: &str = "seccast-test.lock";
 
 /// Passed on the way to [`LOCK`], and held by who waits to be alone: else others, one after the other, could keep it
 /// waiting for ever.
-const GATE: &str = "/run/seccast-test.gate";
+const GATE: &str = "seccast-test.gate";
 
 /// There is one cluster on a machine, and each test in it has it for itself.
-const CLUSTER: &str = "/run/seccast-test.cluster";
+const CLUSTER: &str = "seccast-test.cluster";
 
 /// Held while a test runs.
 #[derive(Debug)]
@@ -28,36 +31,43 @@ pub struct Lock {
 
 /// Waits while somebody is alone. What the test makes has names of its own, see [`unique`].
 pub fn beside() -> Result<Lock> {
-    let gate = open(GATE)?;
-    gate.lock_shared().context(GATE)?;
-    let lock = open(LOCK)?;
-    lock.lock_shared().context(LOCK)?;
-    Ok(Lock::taken(lock))
+    Ok(Lock::taken(shared(DIR.as_ref())?))
 }
 
 /// Waits for every other holder; who comes meanwhile waits behind.
 pub fn alone() -> Result<Lock> {
-    let gate = open(GATE)?;
-    gate.lock().context(GATE)?;
-    let lock = open(LOCK)?;
-    lock.lock().context(LOCK)?;
-    Ok(Lock::taken(lock))
+    Ok(Lock::taken(exclusive(DIR.as_ref())?))
 }
 
 /// As [`beside`], but one at a time among the tests in the cluster.
 pub fn in_cluster() -> Result<Lock> {
     // First: who waits for the cluster must keep nobody from being alone.
-    let cluster = open(CLUSTER)?;
+    let cluster = open(DIR.as_ref(), CLUSTER)?;
     cluster.lock().context(CLUSTER)?;
     let mut lock = beside()?;
     lock.cluster = Some(cluster);
     Ok(lock)
 }
 
-fn open(path: &str) -> Result<File> {
+fn shared(dir: &Path) -> Result<File> {
+    let (gate, lock) = (open(dir, GATE)?, open(dir, LOCK)?);
+    gate.lock_shared().context(GATE)?;
+    lock.lock_shared().context(LOCK)?;
+    Ok(lock)
+}
+
+fn exclusive(dir: &Path) -> Result<File> {
+    let (gate, lock) = (open(dir, GATE)?, open(dir, LOCK)?);
+    gate.lock().context(GATE)?;
+    lock.lock().context(LOCK)?;
+    Ok(lock)
+}
+
+fn open(dir: &Path, name: &str) -> Result<File> {
+    let path = dir.join(name);
     let mut options = File::options();
-    let file = options.write(true).create(true).truncate(false).open(path);
-    file.with_context(|| format!("cannot open {path}, which root can"))
+    let file = options.write(true).create(true).truncate(false).open(&path);
+    file.with_context(|| format!("cannot open {}, which root can", path.display()))
 }
 
 impl Lock {
@@ -107,6 +117,41 @@ pub(crate) fn is_orphaned(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process;
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    #[test]
+    fn who_waits_to_be_alone_is_not_overtaken() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let order = Mutex::new(Vec::new());
+        let (threads, waits) = std::sync::mpsc::channel();
+        let taking = |name: &'static str, take: fn(&Path) -> Result<File>| {
+            // SAFETY: the call has no arguments.
+            let thread = unsafe { libc::gettid() };
+            threads.clone().send(thread).unwrap();
+            let lock = take(dir).unwrap();
+            order.lock().unwrap().push(name);
+            drop(lock);
+        };
+        // Returns when the thread can go no further.
+        let waits = |what: &str| {
+            let thread = waits.recv().unwrap();
+            let waits = || Ok(process::sleeps_in(thread) == Some(libc::SYS_flock));
+            process::poll(what, Duration::from_secs(60), waits).unwrap();
+        };
+        let first = [shared(dir).unwrap(), shared(dir).unwrap()];
+        std::thread::scope(|scope| {
+            scope.spawn(|| taking("alone", exclusive));
+            waits("who wants to be alone");
+            scope.spawn(|| taking("beside", shared));
+            waits("who comes after");
+            assert!(order.lock().unwrap().is_empty());
+            drop(first);
+        });
+        assert_eq!(order.into_inner().unwrap(), ["alone", "beside"]);
+    }
 
     #[test]
     fn a_name_of_ones_own_is_no_orphan_while_its_process_lives() {
