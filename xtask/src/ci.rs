@@ -157,8 +157,7 @@ fn steps(beside: bool) -> Vec<Step> {
         Step::work("fuzz", "cargo xtask fuzz --seconds 10", || {
             fuzz::run(&fuzz::Args::brief())
         })
-        .lane(Lane::Machine)
-        .after(&["build"]),
+        .lane(Lane::Tests),
         Step::work("kubernetes", "cargo xtask cluster build", || {
             crate::cluster::prepare().map(drop)
         })
@@ -168,7 +167,7 @@ fn steps(beside: bool) -> Vec<Step> {
             e2e::run(&e2e::Args::of_gate(beside))
         })
         .lane(Lane::Cluster)
-        .after(&["build", "dist"])
+        .when_built()
         .root(e2e::REASON),
     ]);
     all

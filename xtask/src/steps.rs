@@ -20,17 +20,15 @@ type Work = Box<dyn FnOnce() -> Result<()> + Send + Sync>;
 pub(crate) enum Lane {
     /// All that compiles the workspace: cargo would have them wait for each other.
     Build,
-    /// Tests on this machine.
+    /// Tests on this machine, and in one that is emulated.
     Tests,
-    /// The emulated machine, fuzzers: one processor each, and nothing that others see.
-    Machine,
     /// Kubernetes.
     Cluster,
     /// Nothing runs beside these: they come after all others.
     Alone,
 }
 
-const LANES: [Lane; 4] = [Lane::Build, Lane::Tests, Lane::Machine, Lane::Cluster];
+const LANES: [Lane; 3] = [Lane::Build, Lane::Tests, Lane::Cluster];
 
 /// Below this, in MiB, lanes run one after the other: a cluster takes 1,500, a linker or a Go compiler 2,000.
 const MEMORY: u64 = 8 * 1024;
@@ -41,6 +39,7 @@ pub(crate) struct Step {
     repeat: String,
     lane: Lane,
     after: &'static [&'static str],
+    when_built: bool,
     root: Option<&'static str>,
     work: Work,
 }
@@ -62,6 +61,7 @@ impl Step {
             repeat: repeat.to_owned(),
             lane: Lane::Build,
             after: &[],
+            when_built: false,
             root: None,
             work: Box::new(work),
         }
@@ -76,6 +76,13 @@ impl Step {
     /// Steps of other lanes that must be done before.
     pub(crate) fn after(mut self, names: &'static [&'static str]) -> Self {
         self.after = names;
+        self
+    }
+
+    /// After the whole lane that builds. Beside compilers, tests that wait for programs of their own wait too long: with both at
+    /// once, two processors had a load of 80.
+    pub(crate) fn when_built(mut self) -> Self {
+        self.when_built = true;
         self
     }
 
@@ -167,7 +174,12 @@ pub(crate) fn run_all(verb: &str, steps: &[Step]) -> Result<Vec<(&'static str, D
     let state = State::default();
     let run_lane = |of: &dyn Fn(&Step) -> bool| {
         for step in steps.iter().filter(|step| of(step)) {
-            if !state.wait_for(step.after) {
+            let mut after = step.after.to_vec();
+            if step.when_built {
+                let build = steps.iter().filter(|step| step.lane == Lane::Build);
+                after.extend(build.map(Step::name));
+            }
+            if !state.wait_for(&after) {
                 return;
             }
             state.run(verb, step, steps.len());

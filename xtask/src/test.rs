@@ -94,7 +94,7 @@ pub(crate) fn steps(beside: bool) -> Vec<Step> {
             kernel("kernel")?.run(tests).map(drop)
         })
         .lane(Lane::Tests)
-        .after(&["build", "dist"])
+        .when_built()
         .root(REASON),
         Step::work("alone", "cargo xtask test --step alone", move || {
             let programs = suite::of(&programs(beside)?, |package| ROOTED.contains(&package));
@@ -107,7 +107,6 @@ pub(crate) fn steps(beside: bool) -> Vec<Step> {
             .map(drop)
         })
         .lane(Lane::Alone)
-        .after(&["build", "dist"])
         .root(REASON),
     ]
 }
@@ -197,11 +196,11 @@ fn unit() -> Suite {
     }
 }
 
-/// On the real kernel, with what is shipped; none may skip. More of them than there are processors: many wait.
+/// On the real kernel, with what is shipped; none may skip. A server and its clients in each: as many as there are processors.
 pub(crate) fn kernel(name: &'static str) -> Result<Suite> {
     Ok(Suite {
         name,
-        beside: processors() + 2,
+        beside: processors(),
         rooted: true,
         env: vec![
             ("SECCAST_REQUIRE_KERNEL", PathBuf::from("1")),
