@@ -151,9 +151,7 @@ fn steps(beside: bool) -> Vec<Step> {
             .lane(Lane::Tests)
             .after(&["build", "dist"])
             .root("running containers and loading eBPF programs"),
-        Step::work("vm", "cargo xtask vm", || vm::run(&vm::Args::default()))
-            .lane(Lane::Machine)
-            .after(&["build", "dist"]),
+        Step::work("vm", "cargo xtask vm", || vm::run(&vm::Args::default())).lane(Lane::Tests),
         Step::work("fuzz", "cargo xtask fuzz --seconds 10", || {
             fuzz::run(&fuzz::Args::brief())
         })
