@@ -73,9 +73,11 @@ pub fn haproxy(container: &mut impl Server, requests: u32) -> Result<()> {
     reload(container, &network)?;
     requests_of_every_kind(&network)?;
     let master = socket.join("haproxy-master.sock");
-    // It executes itself when it reloads.
+    // It executes itself when it reloads, and in that moment never answers whoever it has not accepted.
+    let short = Duration::from_secs(5);
     process::poll("the master to answer again", STEP, || {
-        Ok(ask(&master, "show proc").is_ok_and(|reply| reply.contains("workers")))
+        let reply = ask_within(&master, "show proc", short);
+        Ok(reply.is_ok_and(|reply| reply.contains("workers")))
     })?;
     ab(&network, "http://127.0.0.1/", requests)?;
 
@@ -145,10 +147,13 @@ fn reload(container: &impl Server, network: &Network) -> Result<()> {
 
 /// A command to one of its sockets.
 fn ask(socket: &Path, command: &str) -> Result<String> {
+    ask_within(socket, command, STEP)
+}
+
+fn ask_within(socket: &Path, command: &str, limit: Duration) -> Result<String> {
     let mut stream = UnixStream::connect(socket)
         .with_context(|| format!("cannot connect to {}", socket.display()))?;
-    // A master that executes itself in this moment never answers whoever it has not accepted.
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.set_read_timeout(Some(limit))?;
     stream.write_all(format!("{command}\n").as_bytes())?;
     stream.shutdown(Shutdown::Write)?;
     let mut reply = String::new();
