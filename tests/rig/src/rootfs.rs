@@ -361,7 +361,7 @@ fn unpack(debs: &Path, tree: &Path) -> Result<()> {
         )?;
         let mut field = Command::new("dpkg-deb");
         field.arg("-W").arg(&deb);
-        versions.push_str(&process::check(&mut field, Duration::from_secs(10))?.stdout);
+        versions.push_str(&process::check(&mut field, Duration::from_secs(60))?.stdout);
     }
     let list = tree.join(VERSIONS);
     fs::create_dir_all(list.parent().unwrap_or(tree))?;
@@ -417,7 +417,7 @@ fn finish(tree: &Path) -> Result<()> {
     if busybox.exists() {
         let applets = process::check(
             Command::new(&busybox).arg("--list"),
-            Duration::from_secs(10),
+            Duration::from_secs(60),
         )?
         .stdout;
         for applet in applets.lines().filter(|applet| *applet != "busybox") {

@@ -247,7 +247,7 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let pid = i32::try_from(self.child.id()).unwrap_or_default();
         let _ = process::signal(pid, libc::SIGTERM);
-        if !process::wait(&mut self.child, Duration::from_secs(20)).is_ok_and(|end| end.is_some()) {
+        if !process::wait(&mut self.child, COMMAND).is_ok_and(|end| end.is_some()) {
             let _ = self.child.kill();
         }
         let _ = self.child.wait();
@@ -385,7 +385,7 @@ impl Drop for Contained<'_> {
         if !matches!(self.try_wait(), Ok(Some(_))) {
             let _ = self.engine.remove(&self.name);
             let command = self.command.get_mut();
-            if !process::wait(command, Duration::from_secs(10)).is_ok_and(|end| end.is_some()) {
+            if !process::wait(command, COMMAND).is_ok_and(|end| end.is_some()) {
                 let _ = command.kill();
             }
             let _ = command.wait();
