@@ -222,14 +222,29 @@ impl Suite {
         }
         fs::create_dir_all(&logs).with_context(|| format!("failed to make {}", logs.display()))?;
         let start = Instant::now();
+        // One that runs several times, beside itself even, has as many logs.
+        let mut runs = HashMap::<String, usize>::new();
+        let tests: Vec<(Test, PathBuf)> = tests
+            .into_iter()
+            .map(|test| {
+                let name = test.file_name();
+                let run = runs.entry(name.clone()).or_default();
+                *run += 1;
+                let log = match *run {
+                    1 => name,
+                    run => format!("{name}-{run}"),
+                };
+                (test, logs.join(log))
+            })
+            .collect();
         let queue = Mutex::new(tests.iter());
         let ended = Mutex::new(Vec::new());
         let next = || queue.lock().ok().and_then(|mut queue| queue.next());
         thread::scope(|scope| {
             for _ in 0..self.beside.clamp(1, tests.len()) {
                 scope.spawn(|| {
-                    while let Some(test) = next() {
-                        let row = self.run_one(test, &logs);
+                    while let Some((test, log)) = next() {
+                        let row = self.run_one(test, log);
                         println!("{row}");
                         if let Ok(mut ended) = ended.lock() {
                             ended.push(row);
@@ -247,9 +262,8 @@ impl Suite {
         self.sum_up(&rows, tests.len(), start.elapsed())
     }
 
-    fn run_one(&self, test: &Test, logs: &Path) -> Row {
+    fn run_one(&self, test: &Test, log: &Path) -> Row {
         let start = Instant::now();
-        let log = logs.join(test.file_name());
         let mut run = Run::new(&test.program.file)
             .args(["--exact", "--nocapture", &test.name])
             .dir(&test.program.folder)
@@ -261,21 +275,21 @@ impl Suite {
         if self.rooted {
             run = run.rooted();
         }
-        let done = run.logged(&log);
-        let said = fs::read(&log).map(|said| String::from_utf8_lossy(&said).into_owned());
+        let done = run.logged(log);
+        let said = fs::read(log).map(|said| String::from_utf8_lossy(&said).into_owned());
         let said = said.unwrap_or_default();
         let end = match &done {
             Err(_) => End::Failed,
-            // A name that matches nothing is a success, too, to a test program.
-            Ok(()) if !said.contains("test result: ok. 1 passed") => End::Skipped,
-            Ok(()) if said.lines().any(|line| line.starts_with("SKIPPED:")) => End::Skipped,
-            Ok(()) => End::Ok,
+            Ok(()) => judge(&said, self.rooted),
         };
         Row {
             test: test.clone(),
             took: start.elapsed(),
             end,
-            said: done.err().map(|error| format!("{said}\n{error:#}")),
+            said: match done {
+                Err(error) => Some(format!("{said}\n{error:#}")),
+                Ok(()) => (end == End::Failed).then_some(said),
+            },
         }
     }
 
@@ -307,6 +321,19 @@ impl Suite {
             write!(list, "\n  {}", row.test)?;
         }
         bail!("{} of {all} tests failed:{list}", count.failed)
+    }
+}
+
+/// How a test ended whose program exited with 0: that alone is no proof, since one that called `exit` has done so as well, and to a
+/// test program a name that matches nothing is a success. Where all is there that tests need, none may skip.
+fn judge(said: &str, must_run: bool) -> End {
+    let ignored = said.contains("test result: ok. 0 passed; 0 failed; 1 ignored");
+    let passed = said.contains("test result: ok. 1 passed");
+    let skipped = ignored || said.lines().any(|line| line.starts_with("SKIPPED:"));
+    match (passed || ignored, skipped) {
+        (true, false) => End::Ok,
+        (true, true) if !must_run => End::Skipped,
+        _ => End::Failed,
     }
 }
 
@@ -447,6 +474,24 @@ mod tests {
             ("root::a_program_alone_is_recorded", false),
         ] {
             assert_eq!(test(name).is_alone(), alone, "{name}");
+        }
+    }
+
+    #[test]
+    fn exit_0_without_a_test_that_passed_is_a_failure() {
+        let ok = "test result: ok. 1 passed; 0 failed; 0 ignored";
+        let ignored = "test result: ok. 0 passed; 0 failed; 1 ignored";
+        let none = "test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out";
+        let skipped = format!("SKIPPED: needs root\n{ok}");
+        for (said, may_skip, must_run) in [
+            (ok, End::Ok, End::Ok),
+            ("running 1 test", End::Failed, End::Failed),
+            (none, End::Failed, End::Failed),
+            (ignored, End::Skipped, End::Failed),
+            (&skipped, End::Skipped, End::Failed),
+        ] {
+            assert!(judge(said, false) == may_skip, "{said}");
+            assert!(judge(said, true) == must_run, "{said}");
         }
     }
 
