@@ -152,7 +152,7 @@ fn steps(beside: bool) -> Vec<Step> {
             .after(&["build", "dist"])
             .root("running containers and loading eBPF programs"),
         Step::work("vm", "cargo xtask vm", || vm::run(&vm::Args::default())).lane(Lane::Tests),
-        Step::work("fuzz", "cargo xtask fuzz --seconds 10", || {
+        Step::work("fuzz", "cargo xtask fuzz --seconds 10 --seed 1", || {
             fuzz::run(&fuzz::Args::brief())
         })
         .lane(Lane::Tests),

@@ -19,15 +19,19 @@ pub(crate) struct Args {
     /// How long each target runs, in seconds.
     #[arg(long, default_value_t = 60)]
     seconds: u32,
+    /// Where chance begins, so that a second run tries the same inputs; else each run tries others.
+    #[arg(long)]
+    seed: Option<u32>,
     /// Only these targets: the names of the files in `tests/fuzz/fuzz_targets`.
     targets: Vec<String>,
 }
 
 impl Args {
-    /// Every target for as long as a change can wait.
+    /// Every target for as long as a change can wait. With a seed, since a change must not fail for what another one brought.
     pub(crate) fn brief() -> Self {
         Self {
             seconds: 10,
+            seed: Some(1),
             targets: Vec::new(),
         }
     }
@@ -66,7 +70,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             .map(|_| {
                 scope.spawn(|| -> Result<()> {
                     while let Some(name) = next() {
-                        fuzz(&folder, &built, name, args.seconds)?;
+                        fuzz(&folder, &built, name, args)?;
                     }
                     Ok(())
                 })
@@ -107,13 +111,25 @@ fn build(folder: &Path) -> Result<PathBuf> {
     Ok(target.join(triple).join("release"))
 }
 
-fn fuzz(folder: &Path, built: &Path, name: &str, seconds: u32) -> Result<()> {
+fn fuzz(folder: &Path, built: &Path, name: &str, args: &Args) -> Result<()> {
+    let seconds = args.seconds;
     // What is new goes below `target`; what is worth keeping is copied into `corpus` by hand.
     let found = cargo::target()?.join("fuzz/found").join(name);
+    let found = match args.seed {
+        // What earlier runs found would change what this one tries.
+        Some(seed) => found.join(format!("seed-{seed}")),
+        None => found.join("any"),
+    };
+    if args.seed.is_some() && found.exists() {
+        fs::remove_dir_all(&found)
+            .with_context(|| format!("failed to empty the folder {}", found.display()))?;
+    }
     fs::create_dir_all(&found)
         .with_context(|| format!("failed to make the folder {}", found.display()))?;
     let run = Run::new(built.join(name))
         .arg(format!("-max_total_time={seconds}"))
+        // 0 is libFuzzer's word for any.
+        .arg(format!("-seed={}", args.seed.unwrap_or(0)))
         .args(["-timeout=10", "-rss_limit_mb=1024", "-print_final_stats=1"])
         .arg(format!("-dict={}", folder.join("words.dict").display()))
         .arg(format!("-artifact_prefix={}/", found.display()));

@@ -400,14 +400,18 @@ fn without_empty(mut documents: Vec<Value>) -> Vec<Value> {
     documents
 }
 
-/// The fuzzer of `tests/fuzz` begins with some of these.
+/// The fuzzer of `tests/fuzz` begins with some of these, and with what it found itself.
 #[test]
 fn the_corpus_of_the_fuzzer_is_of_these_manifests() {
     let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut count = 0;
     for file in std::fs::read_dir(here.join("../../tests/fuzz/corpus/attach")).unwrap() {
         let path = file.unwrap().path();
-        let manifest = here.join("tests/manifests").join(path.file_name().unwrap());
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if name.starts_with("found-") {
+            continue;
+        }
+        let manifest = here.join("tests/manifests").join(name);
         let (ours, theirs) = (std::fs::read(manifest), std::fs::read(&path).unwrap());
         assert_eq!(ours.unwrap(), theirs, "{}", path.display());
         count += 1;

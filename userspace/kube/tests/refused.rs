@@ -378,20 +378,51 @@ fn paths_in_values_are_made_and_taken_out() {
         ask(&text, &[], path, &Wanted::Detached(None)).unwrap().0,
         values
     );
-    // Nothing else was in it: nothing is left.
+    // Nothing else was in it: an empty map is left.
     let (text, _) = ask("a :", &[], Some("a.b"), &wanted).unwrap();
     assert_eq!(
         text,
         "a :\n  b:\n    seccompProfile:\n      type: Localhost\n      localhostProfile: seccast/web.json"
     );
     let (text, _) = ask(&text, &[], Some("a.b"), &Wanted::Detached(None)).unwrap();
-    assert_eq!(text, "");
-    let (text, outcomes) = ask(&text, &[], Some("a.b"), &Wanted::Detached(None)).unwrap();
-    assert_eq!((&*text, &outcomes[..]), ("", &[Outcome::Already][..]));
+    assert_eq!(text, "{}");
+    for text in [&*text, ""] {
+        let (after, outcomes) = ask(text, &[], Some("a.b"), &Wanted::Detached(None)).unwrap();
+        assert_eq!((&*after, &outcomes[..]), (text, &[Outcome::Already][..]));
+    }
+    let several = "a:\n---\n# nothing\n";
+    let (text, _) = ask(several, &[], Some("a.b"), &wanted).unwrap();
+    let (text, _) = ask(&text, &[], Some("a.b"), &Wanted::Detached(None)).unwrap();
+    assert_eq!(text, "{}\n---\n# nothing\n");
     let error = ask(values, &[], Some("a..b"), &wanted).unwrap_err();
     assert_eq!(error, ManifestError::ValuesPath("a..b".to_owned()));
     let error = ask(&pod("spec: {}"), &[], path, &wanted).unwrap_err();
     assert_eq!(error, ManifestError::NotValues("a manifest"));
+}
+
+#[test]
+fn a_context_found_without_a_path_stays_and_is_found_again() {
+    let wanted = Wanted::Attached("seccast/web.json".to_owned());
+    for text in [
+        "# web\na:\n securityContext:",
+        "image: web\na:\n  securityContext: {}\n",
+        "securityContext:\n",
+    ] {
+        let (with, _) = ask(text, &[], None, &wanted).unwrap();
+        let (without, outcomes) = ask(&with, &[], None, &Wanted::Detached(None)).unwrap();
+        let taken_out = Outcome::Detached {
+            emptied: None,
+            comments: Vec::new(),
+        };
+        assert_eq!(outcomes, [taken_out], "{text}");
+        let braces = text.replace("securityContext:", "securityContext: {}");
+        let braces = braces.replace("{} {}", "{}");
+        assert_eq!(without.trim_end(), braces.trim_end());
+        assert_eq!(
+            ask(&without, &[], None, &Wanted::Detached(None)).unwrap(),
+            (without.clone(), vec![Outcome::Already])
+        );
+    }
 }
 
 #[test]
@@ -567,7 +598,7 @@ fn a_service_or_container_of_which_nothing_is_left_is_an_empty_map() {
     let detach = |text: &str| ask(text, &[], None, &Wanted::Detached(None)).unwrap().0;
     assert_eq!(
         detach("services:\n  web:\n    security_opt:\n      - seccomp=./all.json\n# end\n"),
-        "services:\n  web:\n    {}\n# end\n"
+        "services:\n  web: {}\n# end\n"
     );
     let knative = |container: &str| {
         format!(

@@ -241,13 +241,17 @@ impl<'a> Source<'a> {
             if alone && (!*flow || above == Some(true)) {
                 continue;
             }
-            // A container of which nothing is left is a map all the same, and not nothing.
-            if let ([(key, value)], false, None) = (&entries[..], *flow, above)
-                && !std::ptr::eq(map, &self.document.root)
-            {
+            // What nothing is left of, a container or all values, is a map all the same, and not nothing.
+            if let ([(key, value)], false, None) = (&entries[..], *flow, above) {
+                // Braces stand on the line of their key.
+                let before = self.text.get(..key.start).unwrap_or_default().trim_end();
+                let (start, text) = match before.ends_with(':') {
+                    true => (before.len(), " {}"),
+                    false => (key.start, "{}"),
+                };
                 return Ok(vec![Edit {
-                    range: key.start..last(value).end.max(key.end),
-                    text: "{}".to_owned(),
+                    range: start..last(value).end.max(key.end),
+                    text: text.to_owned(),
                 }]);
             }
             let spans: Vec<_> = entries

@@ -487,9 +487,10 @@ fn reach(
         },
         Wanted::Detached(_) => {
             // `security_opt`, or what the `seccompProfile` stood in.
-            let above = match &keys[..] {
-                [above @ .., _] if !above.is_empty() => above,
-                only => only,
+            let above = match (&keys[..], dialect) {
+                (all, Dialect::Compose) => all,
+                ([above @ .., _], _) => above,
+                ([], _) => &[],
             };
             let mut after =
                 verify::read(&masked(&changed, json)).map_err(ManifestError::Unreadable)?;

@@ -151,7 +151,10 @@ pub(super) fn find(
     }
     match &paths[..] {
         [only] if selection.containers.is_empty() => {
-            let found = value_at(only, &values, wanted)?;
+            let mut found = value_at(only, &values, wanted)?;
+            if let Wanted::Detached(_) = wanted {
+                keep_context(&mut found, &values);
+            }
             Ok((Dialect::Values, vec![found]))
         }
         _ => Err(ManifestError::Values(paths)),
@@ -415,6 +418,20 @@ fn value_at(path: &str, values: &[Value], wanted: &Wanted) -> Result<Found, Mani
         now,
         other,
     })
+}
+
+/// Lets the `securityContext` stay, if only as `{}`: without a path it is found by being there, so nobody made it for the profile,
+/// and it is what the next change finds.
+fn keep_context(found: &mut Found, values: &[Value]) {
+    let Some((profile, context)) = found.keys.split_last() else {
+        return;
+    };
+    let root = values.first().unwrap_or(&Value::Null);
+    let value = context.iter().fold(root, |value, key| &value[key.as_str()]);
+    if value.is_object() {
+        found.base = context.iter().cloned().map(Step::Key).collect();
+        found.keys = vec![profile.clone()];
+    }
 }
 
 /// Where values have a container's securityContext: the names that charts use, not that of the Pod beside it.
