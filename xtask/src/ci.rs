@@ -151,22 +151,28 @@ fn steps(beside: bool) -> Vec<Step> {
             .lane(Lane::Tests)
             .after(&["build", "dist"])
             .root("running containers and loading eBPF programs"),
-        Step::work("vm", "cargo xtask vm", || vm::run(&vm::Args::default())).lane(Lane::Tests),
-        Step::work("fuzz", "cargo xtask fuzz --seconds 10 --seed 1", || {
-            fuzz::run(&fuzz::Args::brief())
-        })
-        .lane(Lane::Tests),
         Step::work("kubernetes", "cargo xtask cluster build", || {
             crate::cluster::prepare().map(drop)
         })
-        .lane(Lane::Cluster)
+        .lane(Lane::Machines)
         .after(&["setup"]),
         Step::work("e2e", "cargo xtask e2e", move || {
             e2e::run(&e2e::Args::of_gate(beside))
         })
-        .lane(Lane::Cluster)
+        .lane(Lane::Machines)
         .when_built()
         .root(e2e::REASON),
+        // Behind the cluster, since the kernel's tests take twice as long as that.
+        Step::work("vm", "cargo xtask vm", || vm::run(&vm::Args::default()))
+            .lane(Lane::Machines)
+            .when_built(),
+        Step::work(
+            "fuzz",
+            "cargo xtask fuzz --seconds 10 --seed 1",
+            move || fuzz::run(&fuzz::Args::brief(beside)),
+        )
+        .lane(Lane::Machines)
+        .when_built(),
     ]);
     all
 }

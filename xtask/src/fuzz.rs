@@ -22,14 +22,19 @@ pub(crate) struct Args {
     /// Where chance begins, so that a second run tries the same inputs; else each run tries others.
     #[arg(long)]
     seed: Option<u32>,
+    /// How many run at once; as many as there are processors unless it is said.
+    #[arg(long)]
+    at_once: Option<usize>,
     /// Only these targets: the names of the files in `tests/fuzz/fuzz_targets`.
     targets: Vec<String>,
 }
 
 impl Args {
     /// Every target for as long as a change can wait. With a seed, since a change must not fail for what another one brought.
-    pub(crate) fn brief() -> Self {
+    /// `beside`: other steps run at the same time.
+    pub(crate) fn brief(beside: bool) -> Self {
         Self {
+            at_once: beside.then(|| (processors() / 2).max(1)),
             seconds: 10,
             seed: Some(1),
             targets: Vec::new(),
@@ -61,12 +66,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .filter(|name| args.targets.is_empty() || args.targets.contains(name))
         .collect();
     let built = build(&folder)?;
-    // As many at once as there are processors: each fuzzer is one thread.
-    let processors = thread::available_parallelism().map_or(1, usize::from);
+    // Each fuzzer is one thread.
+    let at_once = args.at_once.unwrap_or_else(processors).max(1);
     let queue = Mutex::new(chosen.iter());
     let next = || queue.lock().ok().and_then(|mut queue| queue.next());
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..processors.min(chosen.len()))
+        let workers: Vec<_> = (0..at_once.min(chosen.len()))
             .map(|_| {
                 scope.spawn(|| -> Result<()> {
                     while let Some(name) = next() {
@@ -83,6 +88,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         done
     })
+}
+
+fn processors() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Builds every target and returns the folder where they are.

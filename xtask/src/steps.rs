@@ -20,15 +20,15 @@ type Work = Box<dyn FnOnce() -> Result<()> + Send + Sync>;
 pub(crate) enum Lane {
     /// All that compiles the workspace: cargo would have them wait for each other.
     Build,
-    /// Tests on this machine, and in one that is emulated.
+    /// Tests on this machine.
     Tests,
-    /// Kubernetes.
-    Cluster,
+    /// Kubernetes, the machine that is emulated, the fuzzers: what shares no engine with the tests.
+    Machines,
     /// Nothing runs beside these: they come after all others.
     Alone,
 }
 
-const LANES: [Lane; 3] = [Lane::Build, Lane::Tests, Lane::Cluster];
+const LANES: [Lane; 3] = [Lane::Build, Lane::Tests, Lane::Machines];
 
 /// Below this, in MiB, lanes run one after the other: a cluster takes 1,500, a linker or a Go compiler 2,000.
 const MEMORY: u64 = 8 * 1024;
