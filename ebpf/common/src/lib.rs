@@ -137,6 +137,40 @@ pub struct Slot {
     pub flags: u32,
     /// Programs that the runtime executed so far.
     pub starts: u32,
+    /// Raised when the slot is given back: a process of an earlier recording belongs to nothing ([`Process::epoch`]).
+    pub epoch: u32,
+    /// Processes of the application that went on in a cgroup of another slot: their later calls are there.
+    pub left: u32,
+    /// Processes from outside that counted as the application when they came in ([`slot_flag::NO_EXEC`]).
+    pub joined: u32,
+    /// Programs that processes executed which had entered after the start: `exec`, probes.
+    pub execs: u32,
+    /// Of these, programs that did not begin under exactly one filter more than their parent.
+    pub execs_unlike: u32,
+    /// Always 0.
+    pub pad: u32,
+    /// What was seen at each start; later ones share the last, which keeps the one with the fewest filters of its own.
+    pub at: [Start; phase::STARTS as usize],
+}
+
+/// What was seen when the runtime executed a program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Start {
+    /// Filters on the process.
+    pub filters: u32,
+    /// Filters on its parent: what it inherited.
+    pub inherited: u32,
+    /// 1 if its parent was a process of the runtime in the same slot, as a hook's is.
+    pub of_runtime: u32,
+}
+
+impl Start {
+    /// Filters that were loaded for this program.
+    #[must_use]
+    pub const fn own(&self) -> u32 {
+        self.filters.saturating_sub(self.inherited)
+    }
 }
 
 /// Value of `TASKS`, by thread group id.
@@ -149,12 +183,16 @@ pub struct Process {
     pub phase: u32,
     /// Filters on the process when its program was executed.
     pub filters: u32,
-    /// Always 0.
-    pub pad: u32,
+    /// [`Slot::epoch`] of its slot when it got its phase.
+    pub epoch: u32,
     /// When its program was executed (`ktime`), 0 if none was since the recording began.
     pub image: u64,
-    /// Key of `ENTERED` while nobody of its line has executed anything, else 0.
+    /// Key of `ENTERED` until it has executed something, else 0.
     pub entry: u64,
+    /// 1 if it made a call after another one of its line had executed a program.
+    pub stayed: u32,
+    /// Always 0.
+    pub pad: u32,
 }
 
 /// Value of `ENTERED`: a process that came in from outside, and of whose line nobody has executed anything yet.
@@ -169,8 +207,18 @@ pub struct Entered {
     pub comm: [u8; 16],
     /// Processes of the line that live.
     pub processes: u64,
+    /// [`line`].
+    pub state: u64,
     /// What its line has called: a block of its own, joined to the runtime's when the line executes something.
     pub calls: [u8; BLOCK],
+}
+
+/// States of a line in `ENTERED`.
+pub mod line {
+    /// One of it has executed a program: the others are the runtime if they do the same, or nothing more but end.
+    pub const EXECUTED: u64 = 1;
+    /// After that, another one of it went on, and ended without executing anything: that is no runtime.
+    pub const STAYED: u64 = 2;
 }
 
 /// Value of `ENDED`: a line that ended without executing anything, by who entered.
@@ -421,9 +469,10 @@ pub const fn position(abi: u32, nr: u32) -> usize {
 
 const _: () = {
     assert!(size_of::<Cgroup>() == 8);
-    assert!(size_of::<Slot>() == 8);
-    assert!(size_of::<Process>() == 32);
-    assert!(size_of::<Entered>() == 32 + BLOCK);
+    assert!(size_of::<Start>() == 12);
+    assert!(size_of::<Slot>() == 32 + 12 * phase::STARTS as usize);
+    assert!(size_of::<Process>() == 40);
+    assert!(size_of::<Entered>() == 40 + BLOCK);
     assert!(size_of::<UnknownKey>() == 16);
     assert!(size_of::<DeniedKey>() == 24);
     assert!(size_of::<DenierKey>() == 40);

@@ -4,18 +4,17 @@
 
 use crate::{
     cgroups, globals,
-    maps::{DENIALS, DENIED, DENIED_ARGS, DENIERS, EEXIST, IGNORED, INSIDE, KEYS, TASKS, count},
-    provenance,
+    maps::{DENIALS, DENIED, DENIED_ARGS, DENIERS, EEXIST, IGNORED, INSIDE, KEYS, count},
+    members, provenance,
     sys_enter::{abi, generation},
-    task::{Probe, Reader, follow},
+    task::{Probe, Reader, filters, follow},
 };
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
     helpers::{
         bpf_get_current_pid_tgid,
         generated::{
-            bpf_get_current_cgroup_id, bpf_get_current_task, bpf_get_current_task_btf,
-            bpf_ktime_get_ns, bpf_task_pt_regs,
+            bpf_get_current_cgroup_id, bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_task_pt_regs,
         },
     },
     macros::raw_tracepoint,
@@ -45,10 +44,10 @@ pub(crate) fn watching() -> bool {
         .is_some_and(|word| unsafe { read_volatile(word) } != 0)
 }
 
-/// The slot of the current cgroup, or [`NO_SLOT`]. Like `sys_enter` for one that has no entry yet: a call that is denied may be
+/// The slot of the current cgroup, if it has one. Like `sys_enter` for one that has no entry yet: a call that is denied may be
 /// the first that is made in it.
 #[inline(always)]
-fn slot() -> u32 {
+fn slot() -> Option<u32> {
     // SAFETY: the helper has no precondition.
     let id = unsafe { bpf_get_current_cgroup_id() };
     let cgroup = KEYS.get_ptr(id).or_else(|| {
@@ -63,15 +62,15 @@ fn slot() -> u32 {
         KEYS.get_ptr(id)
     });
     // SAFETY: entries of KEYS are never removed while their slot is recorded.
-    cgroup.map_or(NO_SLOT, |cgroup| unsafe { (*cgroup).slot })
+    let slot = unsafe { (*cgroup?).slot };
+    (slot != NO_SLOT).then_some(slot)
 }
 
 /// The current process, if it is recorded here. Of one that has left it is forgotten what it was in.
 #[inline(always)]
 fn recorded(pid_tgid: u64) -> Option<*const Process> {
-    let process = TASKS.get_ptr((pid_tgid >> 32) as u32)?;
-    // SAFETY: an entry of the map, removed only with the process or the slot.
-    if unsafe { (*process).slot } == slot() {
+    let process = members::member((pid_tgid >> 32) as u32)?;
+    if members::holds(process, slot()) {
         return Some(process);
     }
     let _ = INSIDE.remove(pid_tgid as u32);
@@ -81,11 +80,7 @@ fn recorded(pid_tgid: u64) -> Option<*const Process> {
 /// Is the current task under a filter?
 #[inline(always)]
 fn filtered() -> bool {
-    // SAFETY: the helper has no precondition; the offset comes from BTF.
-    unsafe {
-        let task = bpf_get_current_task() as *const u8;
-        Probe::field::<u32>(task, globals::TASK_FILTERS.get()) != 0
-    }
+    filters(Probe::current()) != 0
 }
 
 /// Notes whether a thread is inside a call.
@@ -121,9 +116,9 @@ fn sys_exit(ctx: RawTracePointContext) -> i32 {
     let Some(process) = recorded(pid_tgid) else {
         // What comes in from outside leaves the call in which it was moved; or its first one here was denied.
         if (-MAX_ERRNO..0).contains(&result)
-            && TASKS.get_ptr((pid_tgid >> 32) as u32).is_none()
+            && members::member((pid_tgid >> 32) as u32).is_none()
             && filtered()
-            && slot() != NO_SLOT
+            && slot().is_some()
         {
             count(Stat::DeniedUnjudged);
         }
@@ -264,8 +259,7 @@ pub(crate) fn end_of_thread(process: *const Process, task: *const u8) {
         )
     };
     let whole = flags & GROUP_EXIT != 0 && group_code & 127 == SIGSYS;
-    // SAFETY: an entry of the map, of the current process.
-    if !watching() || code != SIGSYS || whole || unsafe { (*process).slot } != slot() {
+    if !watching() || code != SIGSYS || whole || !members::holds(process, slot()) {
         return;
     }
     // SAFETY: the helpers have no precondition.

@@ -3,8 +3,8 @@
 use crate::{
     denied, globals,
     maps::{BLOCKS, ENDED, ENTERED, INSIDE, KEYS, SLOT, TASKS, add, count, increment},
-    provenance,
-    task::{Probe, Reader, follow},
+    members, provenance,
+    task::{Probe, Reader, filters, follow},
 };
 use aya_ebpf::{
     bindings::BPF_ANY,
@@ -16,14 +16,14 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use core::ptr::{read_volatile, write_volatile};
-use seccast_common::{BLOCK, Ended, PHASES, Stat, event, inside, phase, slot_flag};
+use seccast_common::{BLOCK, Ended, PHASES, Start, Stat, event, inside, line, phase, slot_flag};
 
 /// What a recorded process forks has its phase.
 #[raw_tracepoint(tracepoint = "sched_process_fork")]
 fn process_fork(ctx: RawTracePointContext) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
     let parent = (pid_tgid >> 32) as u32;
-    let Some(process) = TASKS.get_ptr(parent) else {
+    let Some(process) = members::member(parent) else {
         return 0;
     };
     let child: u64 = ctx.arg(1);
@@ -57,7 +57,7 @@ fn process_fork(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 fn process_exec(ctx: RawTracePointContext) -> i32 {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let Some(process) = TASKS.get_ptr_mut(tgid) else {
+    let Some(process) = members::member(tgid) else {
         return 0;
     };
     let task: u64 = ctx.arg(0);
@@ -70,7 +70,10 @@ fn process_exec(ctx: RawTracePointContext) -> i32 {
     in_execve(ctx.arg(1));
     // SAFETY: an entry of the map; its process is the current one.
     let process = unsafe { &mut *process };
-    if process.phase <= phase::ENTER && again(task as u64, filename as u64) != 0 {
+    if process.phase <= phase::ENTER
+        && has_runtime(process.slot)
+        && again(task as u64, filename as u64) != 0
+    {
         return 0;
     }
     // SAFETY: the helper has no precondition.
@@ -109,25 +112,43 @@ fn in_execve(old: u64) {
     }
 }
 
+/// Does a runtime start what this slot records? Not where a command is started, or everything is the application.
+#[inline(always)]
+fn has_runtime(slot: u32) -> bool {
+    let none = slot_flag::ALL_APP | slot_flag::NO_EXEC;
+    // SAFETY: entries of an array are never freed.
+    SLOT.get_ptr(slot)
+        .is_some_and(|slot| unsafe { (*slot).flags } & none == 0)
+}
+
 /// A process of the runtime becomes the application, a hook, or an `exec`.
 #[inline(always)]
 fn start(process: &mut seccast_common::Process, task: *const u8) {
-    // SAFETY: the offset comes from BTF.
-    process.filters = unsafe { Probe::field(task, globals::TASK_FILTERS.get()) };
+    process.filters = filters(task);
+    let seen = seen(process, task);
     let block = process.slot * PHASES + process.phase;
     if let Some(slot) = SLOT.get_ptr_mut(process.slot) {
         // SAFETY: an entry of an array. Two execs at once in one slot may share a block: both are starts.
         unsafe {
             if process.phase == phase::ENTER {
                 process.phase = phase::EXEC;
+                (*slot).execs += 1;
+                if seen.own() != 1 {
+                    (*slot).execs_unlike += 1;
+                }
             } else {
                 let starts = (*slot).starts;
-                process.phase = phase::START
-                    + if starts < phase::STARTS {
-                        starts
-                    } else {
-                        phase::STARTS - 1
-                    };
+                let at = if starts < phase::STARTS {
+                    starts
+                } else {
+                    phase::STARTS - 1
+                };
+                process.phase = phase::START + at;
+                if let Some(known) = (*slot).at.get_mut(at as usize)
+                    && (starts < phase::STARTS || seen.own() < known.own())
+                {
+                    *known = seen;
+                }
                 (*slot).starts = starts + 1;
             }
             if process.filters != 0 {
@@ -136,10 +157,9 @@ fn start(process: &mut seccast_common::Process, task: *const u8) {
         }
     }
     if process.entry != 0 {
-        if join_line(process.entry, block) != 0 {
-            let _ = ENTERED.remove(process.entry);
-        }
+        leave_line(process.entry, block);
         process.entry = 0;
+        process.stayed = 0;
     }
     // SAFETY: the helper has no precondition.
     if let Some(cgroup) = KEYS.get_ptr_mut(unsafe { bpf_get_current_cgroup_id() }) {
@@ -148,30 +168,98 @@ fn start(process: &mut seccast_common::Process, task: *const u8) {
     }
 }
 
-/// A process of a line ends. With the last one the line has ended without executing anything: its calls go to a block that
-/// all such lines share.
+/// The filters of a process that executes a program, and those that it inherited.
 #[inline(always)]
-fn end_of_line(entry: u64) {
+fn seen(process: &seccast_common::Process, task: *const u8) -> Start {
+    // SAFETY: offsets come from BTF.
+    let (parent, tgid): (u64, u32) = unsafe {
+        (
+            Probe::field(task, globals::TASK_REAL_PARENT.get()),
+            follow(
+                task,
+                [globals::TASK_REAL_PARENT.get(), globals::TASK_TGID.get()],
+            ),
+        )
+    };
+    // SAFETY: an entry of the map.
+    let of_runtime = members::member(tgid).is_some_and(|parent| unsafe {
+        (*parent).slot == process.slot && (*parent).phase <= phase::ENTER
+    });
+    Start {
+        filters: process.filters,
+        inherited: filters(parent as *const u8),
+        of_runtime: u32::from(of_runtime),
+    }
+}
+
+/// One of a line executes a program. If it was the last, what the line called was the runtime's, and joins `block`. If others of
+/// it live, that is not known yet: a runtime's end, or execute something as well (a hook's parent becomes the application), and who
+/// was moved here and started a helper goes on.
+#[inline(always)]
+fn leave_line(entry: u64, block: u32) {
     let Some(line) = ENTERED.get_ptr_mut(entry) else {
         return;
     };
-    // SAFETY: an entry of the map. Two last processes at once may both see zero: everything here can be done twice.
+    // SAFETY: an entry of the map. Of two that leave at once both may see zero: what follows can be done twice.
     unsafe {
         add(&raw mut (*line).processes, u64::MAX);
         if read_volatile(&raw const (*line).processes) != 0 {
+            let state = read_volatile(&raw const (*line).state);
+            write_volatile(&raw mut (*line).state, state | line::EXECUTED);
             return;
         }
-        let ended = Ended {
-            slot: (*line).slot,
-            pid: (*line).pid,
-            comm: (*line).comm,
-        };
+    }
+    close_line(entry, block, true);
+}
+
+/// The last of a line is gone: its calls join the runtime's in `block`, or those that nobody can judge. `runtime`: it executed a
+/// program, or is known to be the runtime by something else.
+#[inline(always)]
+fn close_line(entry: u64, block: u32, runtime: bool) {
+    let Some(line) = ENTERED.get_ptr(entry) else {
+        return;
+    };
+    // SAFETY: an entry of the map.
+    let (state, ended) = unsafe {
+        (
+            read_volatile(&raw const (*line).state),
+            Ended {
+                slot: (*line).slot,
+                pid: (*line).pid,
+                comm: (*line).comm,
+            },
+        )
+    };
+    if state & line::STAYED == 0 && (runtime || state & line::EXECUTED != 0) {
+        join_line(entry, block);
+    } else {
         join_line(entry, ended.slot * PHASES + phase::UNDECIDED);
         if ENDED.insert(entry, ended, BPF_ANY as u64).is_err() {
             count(Stat::EnteredFull);
         }
     }
     let _ = ENTERED.remove(entry);
+}
+
+/// A process of a line ends. With the last one it is decided what they were: who joined the container's mounts, which are not its
+/// parent's, is a runtime that failed before it could execute the program, such as `runc exec` of one that is not there.
+#[inline(always)]
+fn end_of_line(entry: u64, block: u32, stayed: bool, task: *const u8) {
+    let Some(line) = ENTERED.get_ptr_mut(entry) else {
+        return;
+    };
+    if stayed {
+        // SAFETY: an entry of the map. EXECUTED is there already, and nothing takes it away.
+        unsafe { write_volatile(&raw mut (*line).state, line::EXECUTED | line::STAYED) };
+    }
+    // SAFETY: an entry of the map. Two last processes at once may both see zero: what follows can be done twice.
+    unsafe {
+        add(&raw mut (*line).processes, u64::MAX);
+        if read_volatile(&raw const (*line).processes) != 0 {
+            return;
+        }
+    }
+    close_line(entry, block, !in_parents_mounts(task));
 }
 
 /// A line's calls join a block. A function of its own with plain numbers: the loop is verified once, not on every path.
@@ -212,13 +300,19 @@ extern "C" fn again(task: u64, filename: u64) -> u32 {
     {
         return 0;
     }
+    u32::from(in_parents_mounts(task))
+}
+
+/// Does a task live in its parent's mount namespace?
+#[inline(always)]
+fn in_parents_mounts(task: *const u8) -> bool {
     let mnt_ns = [globals::TASK_NSPROXY.get(), globals::NSPROXY_MNT_NS.get()];
     // SAFETY: offsets come from BTF.
     unsafe {
         let parent: u64 = Probe::field(task, globals::TASK_REAL_PARENT.get());
         let own: u64 = follow(task, mnt_ns);
         let parents: u64 = follow(parent as *const u8, mnt_ns);
-        u32::from(own == parents)
+        own == parents
     }
 }
 
@@ -253,15 +347,16 @@ fn exit(_ctx: RawTracePointContext, registers: bool) -> i32 {
     let tgid = (pid_tgid >> 32) as u32;
     // Of two threads that end at once both may be the last: the process may be forgotten already.
     let _ = INSIDE.remove(pid_tgid as u32);
-    let Some(process) = TASKS.get_ptr(tgid) else {
+    let Some(process) = members::member(tgid) else {
+        // One of a slot that was given back is forgotten here at the latest.
+        let _ = TASKS.remove(tgid);
         return 0;
     };
     // SAFETY: the helper has no precondition.
     let task = unsafe { bpf_get_current_task() } as *const u8;
     // SAFETY: an entry of the map, of the current process; offsets come from BTF.
     unsafe {
-        let filters: u32 = Probe::field(task, globals::TASK_FILTERS.get());
-        if filters > (*process).filters
+        if filters(task) > (*process).filters
             && (*process).phase >= phase::EXEC
             && let Some(slot) = SLOT.get_ptr_mut((*process).slot)
         {
@@ -280,7 +375,14 @@ fn exit(_ctx: RawTracePointContext, registers: bool) -> i32 {
     };
     if live == 0 {
         // SAFETY: an entry of the map, of the current process.
-        end_of_line(unsafe { (*process).entry });
+        let (entry, block, stayed) = unsafe {
+            (
+                (*process).entry,
+                (*process).slot * PHASES + (*process).phase,
+                (*process).stayed != 0,
+            )
+        };
+        end_of_line(entry, block, stayed, task);
         let _ = TASKS.remove(tgid);
         #[cfg(feature = "log")]
         aya_log_ebpf::debug!(&_ctx, "exit: process {}", tgid);

@@ -10,6 +10,7 @@ mod denied;
 mod globals;
 mod lifecycle;
 mod maps;
+mod members;
 mod provenance;
 mod sys_enter;
 mod task;

@@ -8,8 +8,8 @@ use crate::{
     maps::{
         BLOCKS, EEXIST, ENTERED, ENTERING, GENERATION, IGNORED, KEYS, SLOT, TASKS, UNKNOWN, count,
     },
-    provenance,
-    task::{Direct, Probe, Reader},
+    members, provenance,
+    task::{Direct, Probe, Reader, filters},
 };
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
@@ -23,7 +23,7 @@ use aya_ebpf::{
 use core::ptr::{read_volatile, write_volatile};
 use seccast_common::{
     BLOCK, Counted, NO_SLOT, NUMBERS, PHASES, Process, SEEN, SEEN_ARGUMENTS, Stat, UNSEEN,
-    UnknownKey, abi, phase, position, slot_flag,
+    UnknownKey, abi, line, phase, position, slot_flag,
 };
 
 /// CPUs with a cache entry; others take the slow path.
@@ -135,40 +135,30 @@ pub(crate) fn generation() -> u64 {
 /// The block of the current process, or [`NO_BLOCK`].
 #[inline(always)]
 fn resolve(generation: u64) -> u32 {
-    // SAFETY: the helper has no precondition.
-    let id = unsafe { bpf_get_current_cgroup_id() };
-    let cgroup = match KEYS.get_ptr_mut(id) {
-        Some(cgroup) => cgroup,
-        None => {
-            if let Some(since) = IGNORED.get_ptr(id) {
-                // SAFETY: an entry of the map; a torn or reused one can only differ.
-                if unsafe { *since } == generation {
-                    return NO_BLOCK;
-                }
-            }
-            if cgroups::first_sight(id) == 0 {
-                // A failure costs the next call another walk, nothing else.
-                let _ = IGNORED.insert(id, generation, BPF_ANY as u64);
-                return NO_BLOCK;
-            }
-            match KEYS.get_ptr_mut(id) {
-                Some(cgroup) => cgroup,
-                None => return NO_BLOCK,
-            }
-        }
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let process = members::member(tgid);
+    let Some(cgroup) = recorded(generation) else {
+        return match process {
+            // SAFETY: an entry of the map, removed only when the process or its slot is gone.
+            Some(process) if members::holds(process, None) => unsafe {
+                (*process).slot * PHASES + (*process).phase
+            },
+            _ => NO_BLOCK,
+        };
     };
     // SAFETY: entries of KEYS are never removed while their slot is recorded.
     let (slot, started) = unsafe { ((*cgroup).slot, (*cgroup).started) };
-    if slot == NO_SLOT {
-        return NO_BLOCK;
-    }
-    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let (phase, entry) = match TASKS.get_ptr(tgid) {
+    let (phase, entry) = match process {
         // SAFETY: an entry of the map, removed only when the process is gone.
-        Some(process) if unsafe { (*process).slot } == slot => unsafe {
+        Some(process) if members::holds(process, Some(slot)) => unsafe {
             ((*process).phase, (*process).entry)
         },
-        Some(_) => enter(slot, started != 0, tgid, BPF_ANY),
+        Some(process) => {
+            leave(process);
+            enter(slot, started != 0, tgid, BPF_ANY)
+        }
+        // One of a slot that was given back is written over.
+        None if TASKS.get_ptr(tgid).is_some() => enter(slot, started != 0, tgid, BPF_ANY),
         None => enter(slot, started != 0, tgid, BPF_NOEXIST),
     };
     if phase <= phase::ENTER && ENTERED.get_ptr(entry).is_some() {
@@ -182,19 +172,63 @@ fn resolve(generation: u64) -> u32 {
     slot * PHASES + phase
 }
 
+/// The entry of the current cgroup, if it has a slot: its own, or there and then that of what is watched above it.
+#[inline(always)]
+fn recorded(generation: u64) -> Option<*mut seccast_common::Cgroup> {
+    // SAFETY: the helper has no precondition.
+    let id = unsafe { bpf_get_current_cgroup_id() };
+    let cgroup = match KEYS.get_ptr_mut(id) {
+        Some(cgroup) => cgroup,
+        None => {
+            if let Some(since) = IGNORED.get_ptr(id) {
+                // SAFETY: an entry of the map; a torn or reused one can only differ.
+                if unsafe { *since } == generation {
+                    return None;
+                }
+            }
+            if cgroups::first_sight(id) == 0 {
+                // A failure costs the next call another walk, nothing else.
+                let _ = IGNORED.insert(id, generation, BPF_ANY as u64);
+                return None;
+            }
+            KEYS.get_ptr_mut(id)?
+        }
+    };
+    // SAFETY: entries of KEYS are never removed while their slot is recorded.
+    (unsafe { (*cgroup).slot } != NO_SLOT).then_some(cgroup)
+}
+
+/// A process goes on in another recording's cgroup, which is nearer. An application's later calls are missing in the first.
+#[inline(always)]
+fn leave(process: *const Process) {
+    // SAFETY: an entry of the map, of the current process; entries of an array are never freed.
+    unsafe {
+        if (*process).phase >= phase::EXEC
+            && let Some(slot) = SLOT.get_ptr_mut((*process).slot)
+        {
+            (*slot).left += 1;
+        }
+    }
+}
+
 /// A process from outside: its phase and its line.
 #[inline(always)]
 fn enter(slot: u32, started: bool, tgid: u32, flags_of_insert: u32) -> (u32, u64) {
+    let Some(of) = SLOT.get_ptr_mut(slot) else {
+        return (phase::START, 0);
+    };
     // SAFETY: entries of an array are never freed.
-    let flags = SLOT
-        .get_ptr(slot)
-        .map_or(0, |slot| unsafe { (*slot).flags });
+    let (flags, epoch) = unsafe { ((*of).flags, read_volatile(&raw const (*of).epoch)) };
     let mut process = Process {
         slot,
+        epoch,
+        filters: filters(Probe::current()),
         ..Process::default()
     };
     process.phase =
         if flags & slot_flag::ALL_APP != 0 || (started && flags & slot_flag::NO_EXEC != 0) {
+            // SAFETY: as above.
+            unsafe { (*of).joined += 1 };
             phase::START
         } else if started {
             phase::ENTER
@@ -242,6 +276,7 @@ fn add_line(entry: u64, slot: u32, tgid: u32) -> bool {
         (*entering).pid = tgid;
         (*entering).comm = bpf_get_current_comm().unwrap_or_default();
         (*entering).processes = 1;
+        (*entering).state = 0;
         ENTERED
             .insert(entry, &*entering, BPF_NOEXIST as u64)
             .is_ok()
@@ -277,7 +312,7 @@ fn mark<R: Reader>(block: u32, task: *const u8, regs: u64, nr: u64) -> i32 {
 /// runtime for some milliseconds, or undecided.
 #[inline(never)]
 fn mark_line(abi: u32, nr: u64, regs: u64) -> i32 {
-    let Some(process) = TASKS.get_ptr((bpf_get_current_pid_tgid() >> 32) as u32) else {
+    let Some(process) = TASKS.get_ptr_mut((bpf_get_current_pid_tgid() >> 32) as u32) else {
         return 0;
     };
     // SAFETY: an entry of the map, of the current process.
@@ -291,6 +326,12 @@ fn mark_line(abi: u32, nr: u64, regs: u64) -> i32 {
         return unknown(block, abi, nr);
     }
     if let Some(line) = ENTERED.get_ptr_mut(entry) {
+        // SAFETY: entries of maps, of the current process.
+        unsafe {
+            if read_volatile(&raw const (*line).state) & line::EXECUTED != 0 && !ends(abi, nr) {
+                (*process).stayed = 1;
+            }
+        }
         // SAFETY: an entry of the map; if its line executes something at this instant, the byte may come too late for the
         // runtime's block, which no profile holds.
         let bytes = unsafe { (&raw mut (*line).calls).cast() };
@@ -301,6 +342,31 @@ fn mark_line(abi: u32, nr: u64, regs: u64) -> i32 {
         return 0;
     };
     see(bytes.cast(), block, block % PHASES, abi, nr as u32, regs)
+}
+
+/// Is this exit or exit_group? Numbers of asm/unistd.h.
+#[inline(always)]
+fn ends(abi: u32, nr: u64) -> bool {
+    match (globals::ARCH.get(), abi) {
+        (1, abi::NATIVE) => nr == 93 || nr == 94,
+        (1, _) => nr == 1 || nr == 248,
+        (_, abi::COMPAT) => nr == 1 || nr == 252,
+        _ => nr == 60 || nr == 231,
+    }
+}
+
+/// A call by the vsyscall page: it asks the filter, and passes neither the entry nor the exit of other calls
+/// (arch/x86/entry/vsyscall/vsyscall_64.c, emulate_vsyscall). The tracepoint comes first, with the place in the page.
+#[raw_tracepoint(tracepoint = "emulate_vsyscall")]
+fn vsyscall(ctx: RawTracePointContext) -> i32 {
+    // gettimeofday, time and getcpu of asm/unistd_64.h.
+    let nr = match ctx.arg::<u64>(0) as u32 {
+        0 => 96,
+        1 => 201,
+        2 => 309,
+        _ => return 0,
+    };
+    mark::<Probe>(resolve(generation()), Probe::current(), 0, nr)
 }
 
 /// A call with a number in range.

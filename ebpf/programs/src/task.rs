@@ -1,5 +1,6 @@
 //! The two ways to read a `task_struct`.
 
+use crate::globals;
 use aya_ebpf::helpers::{
     bpf_probe_read_kernel,
     generated::{bpf_get_current_task, bpf_get_current_task_btf},
@@ -48,6 +49,13 @@ impl Reader for Probe {
         // SAFETY: probe_read fails instead of faulting.
         unsafe { bpf_probe_read_kernel(task.add(offset).cast()) }.unwrap_or_default()
     }
+}
+
+/// Filters on a task: `seccomp.filter_count`.
+#[inline(always)]
+pub(crate) fn filters(task: *const u8) -> u32 {
+    // SAFETY: the offset comes from BTF; probe_read fails instead of faulting.
+    unsafe { Probe::field(task, globals::TASK_FILTERS.get()) }
 }
 
 /// Follows a chain of pointers from `start`: each offset but the last holds a pointer, the last a `T`.

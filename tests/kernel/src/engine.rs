@@ -5,7 +5,7 @@ use seccast_rig::Engine;
 use seccast_rig::{Bundle, process};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -38,8 +38,25 @@ impl Workloads {
     /// When it cannot be made.
     #[must_use]
     pub fn tagged(tag: &str, programs: &[&str]) -> Self {
+        Self::made(tag, root_with(programs))
+    }
+
+    /// `localhost/workloads:TAG` with the files of a folder.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn of(tag: &str, folder: &Path) -> Self {
+        let made = root_with(&[]);
+        for file in std::fs::read_dir(folder).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), made.path().join(file.file_name())).unwrap();
+        }
+        Self::made(tag, made)
+    }
+
+    fn made(tag: &str, made: TempDir) -> Self {
         let parent = root_with(&[]);
-        let made = root_with(programs);
         let root = parent.path().join(format!("workloads-{tag}"));
         std::fs::rename(made.keep(), &root).unwrap();
         Self {

@@ -477,7 +477,7 @@ mod root {
     }
 
     #[test]
-    fn a_moved_task_is_judged_where_it_is() {
+    fn a_moved_task_is_judged_wherever_it_goes() {
         let Some(_serial) = kernel() else { return };
         let (inside, outside) = (
             Scope::new("denials").unwrap(),
@@ -497,12 +497,13 @@ mod root {
         below.add(puppet.pid()).unwrap();
         getsid(&mut puppet, 5);
         assert_eq!(counted(&recorder, &recording), (28, 1));
+        // Its filter goes with it, and so does the recording.
         outside.add(puppet.pid()).unwrap();
         getsid(&mut puppet, 7);
-        assert_eq!(counted(&recorder, &recording), (28, 1));
+        assert_eq!(counted(&recorder, &recording), (35, 1));
         inside.add(puppet.pid()).unwrap();
         getsid(&mut puppet, 4);
-        assert_eq!(counted(&recorder, &recording), (31, 2));
+        assert_eq!(counted(&recorder, &recording), (39, 1));
     }
 
     #[test]

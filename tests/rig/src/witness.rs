@@ -34,7 +34,8 @@ const ENTERLESS: &[i64] = &[220, 435, 221, 281];
 pub struct Witness {
     bpftrace: Child,
     lines: Receiver<String>,
-    scope: (PathBuf, u64),
+    /// The folder and id of the group; without one every group counts.
+    scope: Option<(PathBuf, u64)>,
     numbers: Numbers,
     errors: Option<std::process::ChildStderr>,
 }
@@ -102,6 +103,15 @@ impl Witness {
     ///
     /// Returns when it has seen a pair of its own, so everything from here on is counted.
     pub fn attach(scope: &Scope) -> Result<Self> {
+        Self::start(Some((scope.dir(), scope.id())))
+    }
+
+    /// The same for every group of the machine: others' denials are among them, told by their names.
+    pub fn attach_everywhere() -> Result<Self> {
+        Self::start(None)
+    }
+
+    fn start(scope: Option<(PathBuf, u64)>) -> Result<Self> {
         let program = process::need("bpftrace", "bpftrace")?;
         let numbers = Numbers::new();
         let setpriv = process::need("setpriv", "util-linux")?;
@@ -116,7 +126,8 @@ impl Witness {
             .arg(unshare)
             .args(["--mount", "--propagation", "private", "sh", "-c", shell])
             .arg(program)
-            .args(["-f", "json", "-e", &script(scope.id(), numbers)])
+            .args(["-f", "json", "-e"])
+            .arg(script(scope.as_ref().map(|(_, id)| *id), numbers))
             .env("BPFTRACE_MAP_KEYS_MAX", "65536")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -136,7 +147,7 @@ impl Witness {
         let mut witness = Self {
             bpftrace,
             lines,
-            scope: (scope.dir(), scope.id()),
+            scope,
             numbers,
             errors,
         };
@@ -150,12 +161,13 @@ impl Witness {
     ///
     /// To be called when nothing runs in the scope: what is denied while the counts are read is lost.
     pub fn take(&mut self) -> Result<Testimony> {
-        let (dir, id) = &self.scope;
-        ensure!(
-            cgroup::id(dir).is_ok_and(|now| now == *id),
-            "{} was removed meanwhile: what ran in it was not seen",
-            dir.display()
-        );
+        if let Some((dir, id)) = &self.scope {
+            ensure!(
+                cgroup::id(dir).is_ok_and(|now| now == *id),
+                "{} was removed meanwhile: what ran in it was not seen",
+                dir.display()
+            );
+        }
         let mut testimony = Testimony::default();
         for line in self.ping(self.numbers.take, "taken")? {
             let Ok(line) = serde_json::from_str::<Value>(&line) else {
@@ -290,7 +302,7 @@ fn is_printf(line: &str, text: &str) -> bool {
     line.contains("\"printf\"") && line.contains(text)
 }
 
-fn script(scope: u64, Numbers { ping, take }: Numbers) -> String {
+fn script(scope: Option<u64>, Numbers { ping, take }: Numbers) -> String {
     let enterless: Vec<String> = ENTERLESS
         .iter()
         .map(|nr| format!("args->id == {nr}"))
@@ -306,7 +318,10 @@ fn script(scope: u64, Numbers { ping, take }: Numbers) -> String {
         $s2 = (struct cgroup_subsys_state *)$c1->self.parent;
         $c2 = (struct cgroup *)$s2->cgroup;
         $k2 = (struct kernfs_node *)$c2->kn;";
-    let inside = format!("($k0->id == {scope} || $k1->id == {scope} || $k2->id == {scope})");
+    let inside = scope.map_or_else(
+        || "(1 == 1)".to_owned(),
+        |scope| format!("($k0->id == {scope} || $k1->id == {scope} || $k2->id == {scope})"),
+    );
     format!(
         r#"
 tracepoint:raw_syscalls:sys_enter {{ @inside[tid] = (uint64)1; }}

@@ -11,7 +11,7 @@ const ALL: u32 = u32::MAX;
 pub type Argument = (u32, u32);
 
 /// The calls, each with one or two arguments.
-pub const CALLS: [(&str, Argument, Option<Argument>); 15] = [
+pub const CALLS: [(&str, Argument, Option<Argument>); 16] = [
     // The type without SOCK_CLOEXEC and SOCK_NONBLOCK.
     ("socket", (0, ALL), Some((1, 0xf))),
     ("clone", (0, NAMESPACES), None),
@@ -28,6 +28,8 @@ pub const CALLS: [(&str, Argument, Option<Argument>); 15] = [
     ("ptrace", (0, ALL), None),
     ("prlimit64", (1, ALL), None),
     ("arch_prctl", (0, ALL), None),
+    // The operation and the flags: one of them asks for a listener.
+    ("seccomp", (0, ALL), Some((1, ALL))),
 ];
 
 /// The arguments that are recorded of a call, in the order of their values; none for most calls.

@@ -5,7 +5,7 @@ use std::fmt;
 /// A finding, with what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// `SC0001`…; never reused for something else. The next new one is SC0017.
+    /// `SC0001`…; never reused for something else. The next new one is SC0022.
     pub code: &'static str,
     /// How much it matters.
     pub severity: Severity,

@@ -232,6 +232,7 @@ fn allowed(
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::evidence::tests::proven;
     use crate::observation::{
         Backend, Caller, EnteredAs, EnteredProcess, Machine, Phase, Sighting, Target, UnknownNr,
     };
@@ -248,6 +249,7 @@ pub(crate) mod tests {
         };
         Observation {
             tool_version: "0.1.0".to_owned(),
+            evidence: Some(proven()),
             ..Observation::new(format!("{id:032x}"), Backend::Ebpf, machine)
         }
     }

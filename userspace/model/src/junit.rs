@@ -32,6 +32,15 @@ pub enum Outcome {
         /// All that is known.
         text: String,
     },
+    /// Not known: the test itself could not decide.
+    Error {
+        /// A stable word for the reason.
+        kind: String,
+        /// One line.
+        message: String,
+        /// The next step.
+        text: String,
+    },
 }
 
 /// A file with one suite. It has no time stamps: the same cases give the same bytes.
@@ -40,9 +49,10 @@ pub fn suite(name: &str, cases: &[Case]) -> String {
     let count =
         |test: fn(&Outcome) -> bool| cases.iter().filter(|case| test(&case.outcome)).count();
     let failures = count(|outcome| matches!(outcome, Outcome::Failed { .. }));
+    let errors = count(|outcome| matches!(outcome, Outcome::Error { .. }));
     let skipped = count(|outcome| matches!(outcome, Outcome::Skipped { .. }));
     let counts = format!(
-        "tests=\"{}\" failures=\"{failures}\" errors=\"0\"",
+        "tests=\"{}\" failures=\"{failures}\" errors=\"{errors}\"",
         cases.len()
     );
     let mut xml = format!(
@@ -67,13 +77,24 @@ pub fn suite(name: &str, cases: &[Case]) -> String {
                 kind,
                 message,
                 text,
-            } => writeln!(
-                xml,
-                ">\n      <failure type=\"{}\" message=\"{}\">{}</failure>\n    </testcase>",
-                escape(kind),
-                escape(message),
-                escape(text)
-            ),
+            }
+            | Outcome::Error {
+                kind,
+                message,
+                text,
+            } => {
+                let tag = match &case.outcome {
+                    Outcome::Error { .. } => "error",
+                    _ => "failure",
+                };
+                writeln!(
+                    xml,
+                    ">\n      <{tag} type=\"{}\" message=\"{}\">{}</{tag}>\n    </testcase>",
+                    escape(kind),
+                    escape(message),
+                    escape(text)
+                )
+            }
         };
     }
     xml.push_str("  </testsuite>\n</testsuites>\n");

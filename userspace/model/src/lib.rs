@@ -8,7 +8,7 @@
 //! let file = br#"{
 //!     "schema": "seccast/observation.v1",
 //!     "recording_id": "00112233445566778899aabbccddeeff",
-//!     "tool_version": "0.1.0",
+//!     "tool_version": "0.2.0",
 //!     "backend": "ebpf",
 //!     "target": {},
 //!     "machine": { "kernel": "6.12.0", "arch": "x86_64" },
@@ -24,7 +24,12 @@
 //!     "own_filter": false,
 //!     "entered": [],
 //!     "entered_count": 0,
-//!     "start_container_hooks": false
+//!     "start_container_hooks": false,
+//!     "evidence": {
+//!         "end": "target", "starts": [{ "filters": 1, "inherited": 0 }], "calls": 1, "execs": 0, "execs_unlike": 0,
+//!         "present": 0, "present_unlike": 0, "joined": 0, "left": 0, "running": [], "lives": 1, "lives_missed": 0,
+//!         "unwatched": [], "hidden": [], "given": { "filter": "not_asked" }
+//!     }
 //! }"#;
 //! let observation = Observation::from_json(file)?;
 //! let generated = generate(&[observation], &Policy::default())?;
@@ -47,6 +52,7 @@ pub mod denial;
 pub mod diagnostic;
 pub mod diff;
 pub mod errno;
+pub mod evidence;
 pub mod filter;
 pub mod generate;
 mod json;

@@ -6,6 +6,7 @@ mod wire;
 use crate::arch::Arch;
 use crate::defaults::ResolvedDefault;
 use crate::diagnostic::Diagnostic;
+use crate::evidence::{Doubt, Evidence};
 use crate::observation::{Backend, Caller, Machine, Observation, Phase, Target};
 use crate::policy::{Policy, Runtime};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +56,8 @@ pub struct Recording {
     pub started_ns: u64,
     /// Its end.
     pub ended_ns: u64,
+    /// What is known of the run; `None` in files of seccast 0.1.0.
+    pub evidence: Option<Evidence>,
 }
 
 impl From<&Observation> for Recording {
@@ -67,6 +70,7 @@ impl From<&Observation> for Recording {
             machine: one.machine.clone(),
             started_ns: one.started_ns,
             ended_ns: one.ended_ns,
+            evidence: one.evidence.clone(),
         }
     }
 }
@@ -194,6 +198,13 @@ pub enum Incomplete {
         /// Names and process ids of some of them.
         processes: BTreeSet<(String, u32)>,
     },
+    /// Something that a complete recording needs is not known.
+    Unproven {
+        /// The recordings.
+        recordings: Vec<String>,
+        /// What.
+        doubt: Doubt,
+    },
 }
 
 impl Incomplete {
@@ -204,6 +215,7 @@ impl Incomplete {
             Self::Losses { .. } => "losses",
             Self::StartedLate { .. } => "started_late",
             Self::UndecidedEntered { .. } => "undecided_entered",
+            Self::Unproven { doubt, .. } => doubt.name(),
         }
     }
 }
@@ -237,6 +249,7 @@ impl fmt::Display for Incomplete {
                     names.join(", ")
                 )
             }
+            Self::Unproven { doubt, .. } => doubt.fmt(f),
         }
     }
 }

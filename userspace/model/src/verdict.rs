@@ -7,6 +7,7 @@
 use crate::arch::Arch;
 use crate::arguments;
 use crate::denial::{Denial, Denier};
+use crate::evidence::{self, Doubt, Given, Statement};
 use crate::observation::{Arguments, Caller, Observation, Phase, Sighting};
 use crate::profile::{Action, Call, Condition, Effect, Op, Profile, Rule, decide, precedence};
 use crate::syscall;
@@ -27,6 +28,44 @@ pub struct Verdict {
     pub started: bool,
     /// Calls that were under way when the watching began: at most one a thread, and whether they were denied is not known.
     pub under_way: u64,
+    /// Why a run without findings does not prove that nothing was denied.
+    pub doubts: Vec<Doubt>,
+}
+
+/// What a run says of its profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing was denied, and that is proven.
+    Pass,
+    /// Something was denied, whatever else is not known.
+    Fail,
+    /// Nothing was seen to be denied, and that it was not is not proven.
+    Inconclusive,
+}
+
+impl Outcome {
+    /// The word for machines.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Inconclusive => "inconclusive",
+        }
+    }
+
+    /// Of several runs: one that failed fails all, and all have to be proven. Of none nothing is proven.
+    #[must_use]
+    pub fn of_all(outcomes: impl IntoIterator<Item = Self>) -> Self {
+        let outcomes: Vec<_> = outcomes.into_iter().collect();
+        if outcomes.contains(&Self::Fail) {
+            Self::Fail
+        } else if outcomes.is_empty() || outcomes.contains(&Self::Inconclusive) {
+            Self::Inconclusive
+        } else {
+            Self::Pass
+        }
+    }
 }
 
 /// A call that the profile denies.
@@ -127,6 +166,15 @@ impl Verdict {
         }
         findings.sort_by_key(Finding::order);
         tolerated.sort_by_key(Finding::order);
+        let mut doubts = evidence::doubts(observation, Statement::Passed);
+        // Under the profile itself the kernel has judged them.
+        let given = observation.evidence.as_ref().map(|it| &it.given);
+        if !unjudged.is_empty() && given != Some(&Given::Profile) {
+            doubts.push(Doubt::Unjudged(unjudged.clone()));
+        }
+        if !started && !doubts.contains(&Doubt::NotStarted) {
+            doubts.push(Doubt::NotStarted);
+        }
         Self {
             findings,
             tolerated,
@@ -134,13 +182,26 @@ impl Verdict {
             losses: observation.losses.clone(),
             started,
             under_way: 0,
+            doubts,
         }
     }
 
-    /// It ran, nothing is denied, and nothing may have been missed.
+    /// What it says.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        if !self.findings.is_empty() {
+            Outcome::Fail
+        } else if !self.doubts.is_empty() || !self.started || !self.losses.is_empty() {
+            Outcome::Inconclusive
+        } else {
+            Outcome::Pass
+        }
+    }
+
+    /// It ran, nothing was denied, and both are proven.
     #[must_use]
     pub fn passed(&self) -> bool {
-        self.started && self.findings.is_empty() && self.losses.is_empty()
+        self.outcome() == Outcome::Pass
     }
 }
 

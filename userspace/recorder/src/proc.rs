@@ -178,6 +178,14 @@ pub fn seccomp(pid: u32) -> Option<u32> {
         .ok()
 }
 
+/// Filters on a process (`Seccomp_filters` of proc_pid_status(5), 5.9+; before, one where there is any).
+#[must_use]
+pub fn filters(pid: u32) -> Option<u32> {
+    let count =
+        status(&pid.to_string(), "Seccomp_filters:").and_then(|count| count.trim().parse().ok());
+    count.or_else(|| Some(u32::from(seccomp(pid)? == 2)))
+}
+
 /// Threads of a process.
 #[must_use]
 pub fn threads(pid: u32) -> Vec<u32> {

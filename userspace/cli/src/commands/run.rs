@@ -16,7 +16,7 @@ use crate::{
     },
 };
 use anyhow::bail;
-use seccast_model::{Merged, Observation, generate};
+use seccast_model::{Merged, Observation, generate, verdict::Outcome};
 use seccast_recorder::engine::{
     Kind,
     command::{Start, Verb},
@@ -87,7 +87,7 @@ fn whole_loop(args: &RunArgs) -> anyhow::Result<Exit> {
     };
     let exit = recording::record(plan(mode, true), start.clone(), &mut trial)?;
     output::note(trial.text().trim_end());
-    if trial.passed() {
+    if trial.outcome() == Outcome::Pass {
         output::note(&to_paste(start.as_ref(), &path));
     }
     Ok(match exit {

@@ -4,12 +4,12 @@ use seccast_model::{
     Observation, Profile,
     denial::{Answer, Denial, Denier},
     junit::{Case, Outcome, suite},
-    observation::Target,
+    observation::{Target, wire},
     profile::{Action, Rule},
-    verdict::{Finding, How, Verdict, patched},
+    verdict::{self, Finding, How, Verdict, patched},
 };
 use serde_json::{Value, json};
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 /// Processes that are listed of a call.
 const PROCESSES: usize = 4;
@@ -19,19 +19,29 @@ pub fn text(name: &str, profile: &Profile, observation: &Observation, verdict: &
     let mut text = String::new();
     let target = target(&observation.target);
     let found = verdict.findings.len();
-    let word = if verdict.passed() { "PASS" } else { "FAIL" };
-    let what = match found {
-        0 if verdict.passed() => "nothing was denied".to_owned(),
-        0 => "nothing was seen to be denied, but calls may have been missed".to_owned(),
-        1 => "1 call denied".to_owned(),
-        n => format!("{n} calls denied"),
+    let outcome = verdict.outcome();
+    let word = match outcome {
+        verdict::Outcome::Pass => "PASS",
+        verdict::Outcome::Fail => "FAIL",
+        verdict::Outcome::Inconclusive => "INCONCLUSIVE",
+    };
+    let what = match (found, outcome) {
+        (0, verdict::Outcome::Pass) => "nothing was denied".to_owned(),
+        (0, _) => "nothing was seen to be denied, which is not proof that nothing was".to_owned(),
+        (1, _) => "1 call denied".to_owned(),
+        (n, _) => format!("{n} calls denied"),
     };
     let _ = writeln!(text, "{word}  {target} under {name}: {what}");
     for finding in &verdict.findings {
         let _ = writeln!(text, "  {}", describe(finding));
     }
-    for (reason, count) in &verdict.losses {
-        let _ = writeln!(text, "  missed: {reason} {count}");
+    let doubts = verdict.doubts.iter();
+    for doubt in doubts.filter(|_| outcome == verdict::Outcome::Inconclusive) {
+        let _ = writeln!(text, "  not proven: {doubt}");
+        let _ = writeln!(text, "    hint: {}", doubt.advice());
+    }
+    if let (verdict::Outcome::Pass, Some(window)) = (outcome, window(observation)) {
+        let _ = writeln!(text, "  {window}");
     }
     if !verdict.tolerated.is_empty() {
         let names: Vec<_> = verdict.tolerated.iter().map(Finding::shown).collect();
@@ -56,15 +66,10 @@ pub fn text(name: &str, profile: &Profile, observation: &Observation, verdict: &
             verdict.under_way
         );
     }
-    if !verdict.started {
+    if !verdict.started && found > 0 {
         let _ = writeln!(
             text,
-            "  {}",
-            if found == 0 {
-                "the application did not start, and nothing was denied: the runtime refused the profile, or failed for another reason"
-            } else {
-                "the application did not start: the runtime itself is held to the profile before it executes it, whatever its own message says"
-            }
+            "  the application did not start: the runtime itself is held to the profile before it executes it, whatever its own message says"
         );
     }
     let native = observation.machine.arch;
@@ -76,6 +81,23 @@ pub fn text(name: &str, profile: &Profile, observation: &Observation, verdict: &
         );
     }
     super::printable(&text)
+}
+
+/// Of a target that ran already, or runs on: the time for which the verdict holds.
+fn window(observation: &Observation) -> Option<String> {
+    let evidence = observation.evidence.as_ref()?;
+    let late = observation.started_late_ns.is_some();
+    if !late && evidence.running.is_empty() {
+        return None;
+    }
+    let nanoseconds = observation.ended_ns.saturating_sub(observation.started_ns);
+    let seconds = Duration::from_millis(nanoseconds / 1_000_000);
+    let seconds = humantime::format_duration(seconds);
+    Some(match (late, evidence.running.is_empty()) {
+        (true, true) => format!("this holds for the last {seconds} of its life"),
+        (true, false) => format!("this holds for the {seconds} in which it was watched"),
+        (false, _) => format!("this holds for the first {seconds} of its life"),
+    })
 }
 
 /// What a patch adds, in a few words.
@@ -187,14 +209,21 @@ fn verb(action: Action) -> String {
 /// For machines: `seccast/verdict.v1`.
 pub fn json(
     name: &str,
-    passed: bool,
+    outcome: verdict::Outcome,
     tried: &[(Observation, Verdict)],
     minimal: Option<Value>,
 ) -> String {
     let one = |(observation, verdict): &(Observation, Verdict)| {
         let target = &observation.target;
         json!({
+            "verdict": verdict.outcome().name(),
             "passed": verdict.passed(),
+            "doubts": verdict.doubts.iter().map(|doubt| json!({
+                "reason": doubt.name(),
+                "message": doubt.to_string(),
+                "next_step": doubt.advice(),
+            })).collect::<Vec<_>>(),
+            "evidence": observation.evidence.as_ref().map(wire::evidence),
             "started": verdict.started,
             "recording_id": observation.recording_id,
             "target": {
@@ -215,7 +244,8 @@ pub fn json(
     let mut document = json!({
         "schema": "seccast/verdict.v1",
         "profile": name,
-        "passed": passed,
+        "verdict": outcome.name(),
+        "passed": outcome == verdict::Outcome::Pass,
         "runs": tried.iter().map(one).collect::<Vec<_>>(),
     });
     if let (Some(document), Some(minimal)) = (document.as_object_mut(), minimal) {
@@ -250,21 +280,16 @@ pub fn junit(name: &str, tried: &[(Observation, Verdict)]) -> String {
             };
             case(format!("{target}: {}", finding.shown()), failure);
         }
-        for (reason, count) in &verdict.losses {
-            let failure = Outcome::Failed {
-                kind: "missed".to_owned(),
-                message: format!("calls may have been missed: {reason} {count}"),
-                text: String::new(),
+        // What is not proven is an error of the test, not a failure of the profile.
+        let doubts = verdict.doubts.iter();
+        let inconclusive = verdict.outcome() == verdict::Outcome::Inconclusive;
+        for doubt in doubts.filter(|_| inconclusive) {
+            let error = Outcome::Error {
+                kind: doubt.name().to_owned(),
+                message: doubt.to_string(),
+                text: doubt.advice().to_owned(),
             };
-            case(format!("{target}: {reason}"), failure);
-        }
-        if !verdict.started {
-            let failure = Outcome::Failed {
-                kind: "not_started".to_owned(),
-                message: "the application did not start".to_owned(),
-                text: String::new(),
-            };
-            case(target, failure);
+            case(format!("{target}: {}", doubt.name()), error);
         }
     }
     suite(&format!("seccast verify {name}"), &cases)

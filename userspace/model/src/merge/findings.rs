@@ -47,8 +47,24 @@ impl Merged {
                     "SC0007",
                     "say what these processes are, with `--entered app` or `--entered runtime` of `record` or `generate`",
                 ),
+                Incomplete::Unproven { ref doubt, .. } => ("SC0020", doubt.advice()),
             };
             find(code, Severity::Error, reason.to_string(), Some(advice));
+        }
+
+        let evidence = || recordings().filter_map(|one| one.evidence.as_ref());
+        let cut = evidence().filter(|it| it.without_its_end()).count();
+        if cut > 0 {
+            find(
+                "SC0021",
+                Severity::Warning,
+                format!(
+                    "the application still ran at the end of {cut} of {of} recordings: what it calls to save and to stop was not recorded"
+                ),
+                Some(
+                    "stop the application itself and let the recording end with it, without --for or --until",
+                ),
+            );
         }
 
         if recordings().any(|one| one.own_filter) {

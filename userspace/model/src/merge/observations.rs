@@ -2,6 +2,7 @@
 //! the join is commutative, associative and idempotent.
 
 use crate::arch::Arch;
+use crate::evidence::{Doubt, Statement, doubts};
 use crate::observation::{
     Arguments, EnteredAs, Extra, Observation, Phase, Sighting, Target, UnknownNr,
 };
@@ -286,6 +287,21 @@ impl Merged {
                     .collect(),
             });
         }
+        let mut unproven: BTreeMap<Doubt, Vec<String>> = BTreeMap::new();
+        for (id, recording) in &self.recordings {
+            for doubt in doubts(recording, Statement::Complete) {
+                // Those three are of all recordings together, above.
+                if !matches!(
+                    doubt,
+                    Doubt::Losses(_) | Doubt::Late { .. } | Doubt::Undecided(_)
+                ) {
+                    unproven.entry(doubt).or_default().push(id.to_string());
+                }
+            }
+        }
+        let unproven = unproven.into_iter();
+        reasons
+            .extend(unproven.map(|(doubt, recordings)| Incomplete::Unproven { recordings, doubt }));
         reasons
     }
 
@@ -541,6 +557,7 @@ fn join_states(
             entered
                 .map(|process| (process.pid, process.comm.clone(), text(&process.extra)))
                 .collect::<Vec<_>>(),
+            state.evidence.clone(),
         )
     };
     if last(&other) > last(one) {
@@ -549,6 +566,7 @@ fn join_states(
         joined.filtered = other.filtered;
         joined.entered_count = other.entered_count;
         joined.entered = other.entered;
+        joined.evidence = other.evidence;
     }
     // A later state counts what an earlier one counted.
     join_most(&mut joined.losses, other.losses);

@@ -3,6 +3,7 @@
 pub mod wire;
 
 use crate::arch::Arch;
+use crate::evidence::Evidence;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use wire::ReadError;
@@ -56,6 +57,8 @@ pub struct Observation {
     /// Programs that were executed without the privileges that their set-id bits or file capabilities give: who traces
     /// them has none to give away (`backend` ptrace). What they call with their privileges was not seen.
     pub unprivileged_exec: BTreeSet<String>,
+    /// What is known of the run; `None` in files of seccast 0.1.0.
+    pub evidence: Option<Evidence>,
     /// Fields of newer versions.
     pub extra: Extra,
 }
@@ -86,6 +89,7 @@ impl Observation {
             entered_as: None,
             start_container_hooks: false,
             unprivileged_exec: BTreeSet::new(),
+            evidence: Some(Evidence::default()),
             extra: Extra::new(),
         }
     }

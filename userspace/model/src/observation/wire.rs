@@ -1,6 +1,7 @@
 //! Observations as files. The module `v1` has the form on disk; the domain types know nothing of it.
 
 use super::Observation;
+use crate::evidence::Evidence;
 use crate::json::{self, Kind, Refusal};
 use serde_json::Value;
 
@@ -207,10 +208,18 @@ impl Observation {
     }
 }
 
+/// Evidence as it stands in files: in observations, reports and verdicts alike.
+#[must_use]
+pub fn evidence(evidence: &Evidence) -> Value {
+    // The twin writes itself without an error.
+    serde_json::to_value(v1::Evidence::from(evidence)).unwrap_or_default()
+}
+
 /// Version 1: the twins of the domain types.
 pub(crate) mod v1 {
     use super::{ReadError, SCHEMA};
     use crate::arch::Arch;
+    use crate::evidence;
     pub(crate) use crate::json::shown;
     use crate::observation as domain;
     use crate::observation::{Extra, Phase};
@@ -251,8 +260,144 @@ pub(crate) mod v1 {
         start_container_hooks: bool,
         #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
         unprivileged_exec: BTreeSet<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        evidence: Option<Evidence>,
         #[serde(flatten)]
         extra: Extra,
+    }
+
+    /// Twin of [`evidence::Evidence`].
+    #[derive(Debug, Serialize, Deserialize)]
+    pub(super) struct Evidence {
+        end: String,
+        starts: Vec<Start>,
+        calls: u64,
+        execs: u64,
+        execs_unlike: u64,
+        present: u64,
+        present_unlike: u64,
+        joined: u64,
+        left: u64,
+        running: Vec<EnteredProcess>,
+        lives: u64,
+        lives_missed: u64,
+        unwatched: BTreeSet<String>,
+        hidden: BTreeSet<String>,
+        given: Given,
+    }
+
+    /// Twin of [`evidence::Start`].
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Start {
+        filters: u64,
+        inherited: u64,
+    }
+
+    /// Twin of [`evidence::Given`].
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Given {
+        filter: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
+
+    impl From<&evidence::Evidence> for Evidence {
+        fn from(evidence: &evidence::Evidence) -> Self {
+            Self {
+                end: evidence.end.name().to_owned(),
+                starts: evidence
+                    .starts
+                    .iter()
+                    .map(|start| Start {
+                        filters: start.filters,
+                        inherited: start.inherited,
+                    })
+                    .collect(),
+                calls: evidence.calls,
+                execs: evidence.execs,
+                execs_unlike: evidence.execs_unlike,
+                present: evidence.present,
+                present_unlike: evidence.present_unlike,
+                joined: evidence.joined,
+                left: evidence.left,
+                running: evidence
+                    .running
+                    .iter()
+                    .map(|running| EnteredProcess {
+                        pid: running.pid,
+                        comm: running.comm.clone(),
+                        extra: Extra::new(),
+                    })
+                    .collect(),
+                lives: evidence.lives,
+                lives_missed: evidence.lives_missed,
+                unwatched: evidence.unwatched.clone(),
+                hidden: evidence
+                    .hidden
+                    .iter()
+                    .map(|hidden| hidden.name().to_owned())
+                    .collect(),
+                given: Given {
+                    filter: evidence.given.name().to_owned(),
+                    reason: evidence.given.reason().map(str::to_owned),
+                },
+            }
+        }
+    }
+
+    fn read_evidence(wire: Evidence) -> Result<evidence::Evidence, ReadError> {
+        let word = |field: &str, found: &str, wanted| ReadError::Word {
+            field: format!("evidence.{field}"),
+            found: shown(found),
+            wanted,
+        };
+        Ok(evidence::Evidence {
+            end: evidence::End::from_name(&wire.end)
+                .ok_or_else(|| word("end", &wire.end, "`target` or `user`"))?,
+            starts: wire
+                .starts
+                .into_iter()
+                .map(|start| evidence::Start {
+                    filters: start.filters,
+                    inherited: start.inherited,
+                })
+                .collect(),
+            calls: wire.calls,
+            execs: wire.execs,
+            execs_unlike: wire.execs_unlike,
+            present: wire.present,
+            present_unlike: wire.present_unlike,
+            joined: wire.joined,
+            left: wire.left,
+            running: wire
+                .running
+                .into_iter()
+                .map(|running| evidence::Running {
+                    pid: running.pid,
+                    comm: running.comm,
+                })
+                .collect(),
+            lives: wire.lives,
+            lives_missed: wire.lives_missed,
+            unwatched: wire.unwatched,
+            hidden: wire
+                .hidden
+                .iter()
+                .map(|found| {
+                    evidence::Hidden::from_name(found)
+                        .ok_or_else(|| word("hidden", found, "a class of calls (own_filter)"))
+                })
+                .collect::<Result<_, _>>()?,
+            given: evidence::Given::from_name(&wire.given.filter, wire.given.reason).ok_or_else(
+                || {
+                    word(
+                        "given.filter",
+                        &wire.given.filter,
+                        "`not_asked`, `profile`, `other` or `unknown`",
+                    )
+                },
+            )?,
+        })
     }
 
     /// Twin of [`domain::Target`].
@@ -476,6 +621,7 @@ pub(crate) mod v1 {
                 }),
                 start_container_hooks: o.start_container_hooks,
                 unprivileged_exec: o.unprivileged_exec.clone(),
+                evidence: o.evidence.as_ref().map(Evidence::from),
                 extra: o.extra.clone(),
             }
         }
@@ -636,6 +782,7 @@ pub(crate) mod v1 {
             },
             start_container_hooks: wire.start_container_hooks,
             unprivileged_exec: wire.unprivileged_exec,
+            evidence: wire.evidence.map(read_evidence).transpose()?,
             extra: wire.extra,
         })
     }

@@ -2,6 +2,7 @@
 
 use super::{Comparison, Incomplete, Origin, Report, Sighted};
 use crate::json;
+use crate::observation::wire::evidence;
 use crate::observation::{Backend, Caller};
 use serde_json::{Map, Value, json};
 
@@ -57,6 +58,7 @@ pub(super) fn write(report: &Report) -> String {
                     ("labels", if pod.labels.is_empty() { Value::Null } else { json!(pod.labels) }),
                 ]))),
                 ("command", if target.command.is_empty() { Value::Null } else { json!(target.command) }),
+                ("evidence", recording.evidence.as_ref().map_or(Value::Null, evidence)),
                 ("kernel", json!(recording.machine.kernel)),
                 ("arch", json!(recording.machine.arch.name())),
                 ("libc", json!(recording.machine.libc)),
@@ -175,6 +177,7 @@ fn incomplete(incomplete: &Incomplete) -> Value {
             value["processes"] = processes.iter().map(process).collect();
             value["recordings"] = json!(recordings);
         }
+        Incomplete::Unproven { recordings, .. } => value["recordings"] = json!(recordings),
     }
     value
 }

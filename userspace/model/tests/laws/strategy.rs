@@ -2,6 +2,7 @@
 
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
+use seccast_model::evidence::{End, Evidence, Given, Hidden, Running, Start};
 use seccast_model::observation::{
     Arguments, Backend, Caller, EnteredAs, EnteredProcess, Extra, Machine, Observation, Phase, Pod,
     Sighting, Target, UnknownNr,
@@ -213,6 +214,7 @@ prop_compose! {
         entered in prop_oneof![2 => Just(vec![]), 1 => vec(entered(), 0..2)],
         entered_rest in (0..2_u64, prop::option::of(Just([EnteredAs::App, EnteredAs::Runtime][usize::from(id % 2)]))),
         unprivileged_exec in btree_set(".{0,8}", 0..2),
+        evidence in prop::option::of(evidence()),
         extra in extra(),
     ) -> Observation {
         Observation {
@@ -237,9 +239,49 @@ prop_compose! {
             entered_as: entered_rest.1,
             start_container_hooks: flags[2],
             unprivileged_exec,
+            evidence,
             extra,
         }
     }
+}
+
+fn evidence() -> impl Strategy<Value = Evidence> {
+    let start = (0..3_u64, 0..2_u64).prop_map(|(filters, inherited)| Start { filters, inherited });
+    let running = (any::<u32>(), ".{0,15}").prop_map(|(pid, comm)| Running { pid, comm });
+    let given = prop_oneof![
+        Just(Given::NotAsked),
+        Just(Given::Profile),
+        ".{0,8}".prop_map(Given::Other),
+        ".{0,8}".prop_map(Given::Unknown),
+    ];
+    (
+        vec(start, 0..3),
+        any::<[u8; 9]>(),
+        btree_set(running, 0..2),
+        any::<[bool; 2]>(),
+        btree_set(".{0,8}", 0..2),
+        given,
+    )
+        .prop_map(|(starts, counts, running, flags, unwatched, given)| {
+            let count = |at: usize| u64::from(counts[at]);
+            Evidence {
+                starts,
+                calls: count(0),
+                execs: count(1),
+                execs_unlike: count(2),
+                present: count(3),
+                present_unlike: count(4),
+                joined: count(5),
+                left: count(6),
+                running,
+                end: if flags[0] { End::User } else { End::Target },
+                lives: count(7),
+                lives_missed: count(8),
+                unwatched,
+                hidden: flags[1].then_some(Hidden::OwnFilter).into_iter().collect(),
+                given,
+            }
+        })
 }
 
 pub(crate) fn policy() -> impl Strategy<Value = Policy> {

@@ -4,11 +4,11 @@ use super::{ContainerError, Waiting, Wanted, identity::Identity};
 use crate::{
     cgroup::{Cgroup, Hierarchy},
     engine::{Details, cri},
-    proc,
     recorder::{Recorder, RecorderError, Recording},
     runtime::{
         bundle::Bundle,
         cri::{self as bundles, Contained},
+        state::{self, State},
     },
 };
 use seccast_model::{near, observation::Pod};
@@ -149,7 +149,7 @@ impl Pods {
         }
         let mut recordings = Vec::new();
         for (contained, cgroup) in present {
-            let created = is_created(&cgroup);
+            let created = is_created(&contained.id, &cgroup);
             recordings.push(record(recorder, contained, &cgroup, created)?);
         }
         Ok(recordings)
@@ -167,7 +167,7 @@ impl Pods {
         };
         let mut waiting = Waiting::arm(recorder, wanted, Vec::new(), many)?;
         for (contained, cgroup) in self.present(recorder, &folders) {
-            if is_created(&cgroup) {
+            if is_created(&contained.id, &cgroup) {
                 waiting.add_created(record(recorder, contained, &cgroup, true)?);
                 if !many {
                     break;
@@ -246,13 +246,14 @@ fn record(
     cgroup: &Cgroup,
     created: bool,
 ) -> Result<Recording, RecorderError> {
+    let id = contained.id.clone();
     let identity = Identity::of_contained(contained);
     let target = identity.target();
     let created = created
         .then(|| recorder.watch_created(cgroup, target.clone()))
         .transpose()?;
     let mut recording = match created {
-        Some(recording) if is_created(cgroup) => recording,
+        Some(recording) if is_created(&id, cgroup) => recording,
         early => {
             // It was started between the look and the watching: its first calls may be missing.
             for slot in early.iter().flat_map(|early| &early.slots) {
@@ -265,12 +266,15 @@ fn record(
     Ok(recording)
 }
 
-/// Does only the runtime's own process wait in it for the start? runc calls it so; its state folder, which knows better, need
-/// not be seen in a Pod.
-fn is_created(cgroup: &Cgroup) -> bool {
+/// Does only the runtime's own process wait in it for the start? Its state folder says so, which no workload can write. Where
+/// that is not seen, as in a Pod without it, the container counts as started: its recording is late, and says so.
+fn is_created(id: &str, cgroup: &Cgroup) -> bool {
     let processes = cgroup.processes();
-    let waits = |pid: &u32| proc::comm(*pid).is_some_and(|name| name == "runc:[2:INIT]");
-    !processes.is_empty() && processes.iter().all(waits)
+    let waits = |state: State| state.created && processes.iter().eq([&state.pid]);
+    state::roots()
+        .iter()
+        .filter_map(|root| state::state(root, id))
+        .any(waits)
 }
 
 #[cfg(test)]

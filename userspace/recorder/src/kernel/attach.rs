@@ -1,6 +1,6 @@
 //! The programs on their hooks.
 
-use super::{Form, Kernel, KernelError, events::value, map_error, program_error};
+use super::{Form, Kernel, KernelError, events::value, is_missing, map_error, program_error};
 use aya::{
     Ebpf,
     programs::{
@@ -34,6 +34,13 @@ impl Kernel {
             if program == "process_exit" && attached.is_err() {
                 self.attach_raw("plain_exit", tracepoint)?;
             } else {
+                attached?;
+            }
+        }
+        match self.attach_raw("vsyscall", "emulate_vsyscall") {
+            // Built without CONFIG_X86_VSYSCALL_EMULATION, or for arm64: then there is no such call either.
+            Err(error) if is_missing(&error) => {}
+            attached => {
                 attached?;
             }
         }

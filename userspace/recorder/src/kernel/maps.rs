@@ -77,11 +77,23 @@ impl Kernel {
     /// # Errors
     /// When no slot is free.
     pub fn reserve(&mut self, flags: u32) -> Result<SlotId, KernelError> {
-        let slot = self.free.pop(0).map_err(|_| KernelError::NoSlot)?;
+        let slot = SlotId(self.free.pop(0).map_err(|_| KernelError::NoSlot)?);
+        let epoch = self.slot(slot)?.epoch;
+        self.set_slot(
+            slot,
+            Slot {
+                flags,
+                epoch,
+                ..Slot::default()
+            },
+        )?;
+        Ok(slot)
+    }
+
+    fn set_slot(&mut self, slot: SlotId, value: Slot) -> Result<(), KernelError> {
         self.slots
-            .set(slot, Value(Slot { flags, starts: 0 }), 0)
-            .map_err(|source| map_error("SLOT", source))?;
-        Ok(SlotId(slot))
+            .set(slot.0, Value(value), 0)
+            .map_err(|source| map_error("SLOT", source))
     }
 
     /// Records a cgroup and everything below it into a slot, from this instant.
@@ -128,12 +140,19 @@ impl Kernel {
                 .insert(id, Value(ignored), 0)
                 .map_err(|source| map_error("KEYS", source))?;
         }
+        // Its processes may go on in any cgroup, and what they fork: none of them belongs to the slot's next recording.
+        let epoch = self.slot(slot)?.epoch.wrapping_add(1);
+        self.set_slot(
+            slot,
+            Slot {
+                epoch,
+                ..Slot::default()
+            },
+        )?;
         self.generation.bump();
         self.settle();
         self.clear(slot)?;
-        self.slots
-            .set(slot.0, Value(Slot::default()), 0)
-            .map_err(|source| map_error("SLOT", source))?;
+        purge(&mut self.tasks, slot, |_, value| value.0.slot);
         self.free
             .push(slot.0, 0)
             .map_err(|source| map_error("FREE", source))
@@ -183,11 +202,24 @@ impl Kernel {
         let _ = self.made.remove(&cgroup);
     }
 
-    /// Gives a process a phase, as if it had been seen.
+    /// Gives a process a phase in a slot, as if it had been seen; `filters`: how many it runs under.
     ///
     /// # Errors
     /// When the map is full.
-    pub fn set_process(&mut self, tgid: u32, process: Process) -> Result<(), KernelError> {
+    pub fn set_process(
+        &mut self,
+        tgid: u32,
+        slot: SlotId,
+        phase: u32,
+        filters: u32,
+    ) -> Result<(), KernelError> {
+        let process = Process {
+            slot: slot.0,
+            phase,
+            filters,
+            epoch: self.slot(slot)?.epoch,
+            ..Process::default()
+        };
         self.tasks
             .insert(tgid, Value(process), 0)
             .map_err(|source| map_error("TASKS", source))
@@ -197,6 +229,18 @@ impl Kernel {
     #[must_use]
     pub fn process(&self, tgid: u32) -> Option<Process> {
         Some(self.tasks.get(&tgid, 0).ok()?.0)
+    }
+
+    /// The processes of a slot, by thread group id, wherever they are.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn processes(&self, slot: SlotId) -> Result<Vec<(u32, Process)>, KernelError> {
+        let epoch = self.slot(slot)?.epoch;
+        Ok(of_slot(&self.tasks, slot, |_, value| value.0.slot)
+            .map(|(tgid, value)| (tgid, value.0))
+            .filter(|(_, process)| process.epoch == epoch)
+            .collect())
     }
 
     /// The cgroups of a slot, with whether something started there.

@@ -218,9 +218,18 @@ fn program_error(action: &'static str, program: &'static str, source: ProgramErr
 }
 
 fn is_eperm(error: &(dyn Error + 'static)) -> bool {
+    is(error, libc::EPERM)
+}
+
+/// A tracepoint that this kernel does not have.
+fn is_missing(error: &(dyn Error + 'static)) -> bool {
+    is(error, libc::ENOENT)
+}
+
+fn is(error: &(dyn Error + 'static), code: i32) -> bool {
     let own = error.downcast_ref::<io::Error>();
-    own.is_some_and(|io| io.raw_os_error() == Some(libc::EPERM))
-        || error.source().is_some_and(is_eperm)
+    own.is_some_and(|io| io.raw_os_error() == Some(code))
+        || error.source().is_some_and(|source| is(source, code))
 }
 
 fn no_privilege(refused: impl Error + Send + Sync + 'static) -> KernelError {

@@ -26,6 +26,7 @@ use filter::{Filter, Filters};
 use request::{End, Entry, Stop};
 use seccast_model::{
     arch::Arch,
+    evidence::{self, Evidence, Running},
     observation::{Backend, Caller, Machine, Observation, Phase, Sighting, Target},
     syscall,
 };
@@ -615,6 +616,23 @@ impl Tracer {
             ..Observation::new(self.id.clone(), Backend::Ptrace, machine)
         };
         self.seen.observe(&mut observation);
+        let mut evidence = Evidence::default();
+        if self.phase == Phase::App {
+            // Filters are not counted here: a verdict is never by ptrace.
+            evidence.starts.push(evidence::Start::default());
+        }
+        let processes: BTreeSet<_> = self.tasks.values().map(|task| task.process).collect();
+        for pid in processes
+            .into_iter()
+            .filter_map(|pid| u32::try_from(pid).ok())
+        {
+            if !proc::is_dead(pid) {
+                let comm = proc::comm(pid).unwrap_or_default();
+                evidence.running.insert(Running { pid, comm });
+            }
+        }
+        evidence.count_calls(&observation);
+        observation.evidence = Some(evidence);
         observation
     }
 

@@ -15,6 +15,7 @@ impl Recorder {
     /// # Errors
     /// When the kernel refuses.
     pub fn watch_denials(&mut self) -> Result<(), RecorderError> {
+        self.every_denial = self.kernel.recorded().is_empty();
         Ok(self.kernel.watch_denials(true)?)
     }
 

@@ -12,7 +12,7 @@ use crate::{
     proc,
     runtime::bundle::Bundle,
 };
-use seccast_common::{ArgumentRule, NUMBERS, Process, abi, phase, position, slot_flag};
+use seccast_common::{ArgumentRule, NUMBERS, abi, phase, position, slot_flag};
 use seccast_model::{
     arch::Arch,
     observation::{Caller, EnteredAs, Phase, Sighting, Target},
@@ -53,6 +53,15 @@ pub enum RecorderError {
         /// `is the root` or what else lives there.
         why: String,
     },
+    /// Who records sees not every process of the target, or knows it by another id than the kernel.
+    #[error(
+        "the processes of cgroup {path} cannot be told from here: seccast runs in a pid namespace that does not have them all; \
+         run it in the machine's own (docker: --pid=host, Kubernetes: hostPID: true), or start the recording before the target"
+    )]
+    PidNamespace {
+        /// The cgroup.
+        path: String,
+    },
     /// A container's cgroup is the root: its processes cannot be told from others.
     #[error(
         "container {name} is in the root cgroup: its calls cannot be told from the host's (crun with --cgroups=disabled, or a pure cgroup v1 host)"
@@ -84,6 +93,10 @@ pub struct Recording {
     pub blocked_unread: u64,
     /// A present task was under a filter at attach.
     pub filtered_at_attach: bool,
+    /// Processes that ran when the watching began.
+    pub present: u64,
+    /// Of these, those under another number of filters than one more than what they were started by.
+    pub present_unlike: u64,
     /// It was started in audit mode: its filter denies nothing.
     pub audited: bool,
     /// See [`seccast_model::Observation::entered_as`].
@@ -192,6 +205,8 @@ pub struct Recorder {
     files: HashMap<u64, String>,
     /// What the runtime executed first into a block: the time and the file.
     starts: HashMap<(u32, u32), (u64, String)>,
+    /// Denied calls were looked for before anything was watched.
+    every_denial: bool,
 }
 
 impl Recorder {
@@ -214,6 +229,7 @@ impl Recorder {
             firsts: HashMap::new(),
             files: HashMap::new(),
             starts: HashMap::new(),
+            every_denial: false,
         })
     }
 
@@ -261,6 +277,8 @@ impl Recorder {
             blocked: BTreeMap::new(),
             blocked_unread: 0,
             filtered_at_attach: false,
+            present: 0,
+            present_unlike: 0,
             audited: false,
             entered_as: None,
             libc: None,
@@ -306,24 +324,21 @@ impl Recorder {
             .kernel
             .reserve(if all_app { slot_flag::ALL_APP } else { 0 })?;
         let mut recording = self.recording([slot].into(), cgroup.clone(), target);
+        let numbering = self.numbering(cgroup)?;
         // Each has its phase before its first recorded call; what it forks from then on inherits it. A process forked
         // between the listing and its parent's entry is found by listing again, unless it has forked and ended as well.
-        let present = Process {
-            slot: slot.0,
-            phase: phase::START,
-            ..Process::default()
-        };
         let mut processes = BTreeSet::new();
         for _ in 0..LISTINGS {
             recording.without_phase = 0;
-            for pid in cgroup.processes() {
+            for (pid, own) in self.listed(cgroup, numbering)? {
                 if processes.insert(pid)
                     && self
                         .kernel
                         .process(pid)
                         .is_none_or(|known| (known.slot, known.phase) != (slot.0, phase::START))
                 {
-                    self.kernel.set_process(pid, present)?;
+                    let filters = own.and_then(proc::filters).unwrap_or_default();
+                    self.kernel.set_process(pid, slot, phase::START, filters)?;
                     recording.without_phase += 1;
                 }
             }
@@ -337,9 +352,54 @@ impl Recorder {
         self.kernel
             .watch(slot, cgroup.id, !processes.is_empty() || all_app)?;
         if !processes.is_empty() {
+            // By their ids here, as /proc has them.
+            let processes = cgroup.processes();
             self.adopt_present(&mut recording, &processes)?;
         }
         Ok(recording)
+    }
+
+    /// By whose ids the processes of a cgroup can be told to the kernel side.
+    fn numbering(&mut self, cgroup: &Cgroup) -> Result<Numbering, RecorderError> {
+        if proc::in_first_pid_namespace() {
+            return Ok(Numbering::Own);
+        }
+        // Its iterator gives the first namespace's ids, of the processes that this namespace sees.
+        let listed = cgroup.processes();
+        let seen = self.seen_by_iterator(cgroup).unwrap_or_default();
+        if listed.contains(&0) || seen.len() != listed.len() {
+            return Err(RecorderError::PidNamespace {
+                path: cgroup.path.clone(),
+            });
+        }
+        Ok(Numbering::Iterator)
+    }
+
+    fn seen_by_iterator(&mut self, cgroup: &Cgroup) -> Result<BTreeSet<u32>, RecorderError> {
+        let ids = cgroup.ids();
+        let tasks = self.kernel.blocked()?.into_iter();
+        let own = tasks.filter(|task| ids.contains(&task.cgroup));
+        Ok(own.map(|task| task.pid).collect())
+    }
+
+    /// The processes of a cgroup by the kernel's ids, each with its id here where that is the same.
+    fn listed(
+        &mut self,
+        cgroup: &Cgroup,
+        numbering: Numbering,
+    ) -> Result<Vec<(u32, Option<u32>)>, RecorderError> {
+        Ok(match numbering {
+            Numbering::Own => cgroup
+                .processes()
+                .into_iter()
+                .map(|pid| (pid, Some(pid)))
+                .collect(),
+            Numbering::Iterator => self
+                .seen_by_iterator(cgroup)?
+                .into_iter()
+                .map(|pid| (pid, None))
+                .collect(),
+        })
     }
 
     /// Watches a container whose runtime has made it and waits to start it: its processes are the runtime's.
@@ -371,6 +431,8 @@ impl Recorder {
         if recording.filtered_at_attach {
             self.kernel.watch_denials(true)?;
         }
+        recording.present = processes.len() as u64;
+        recording.present_unlike = present_unlike(processes);
         recording.started_late_ns = processes
             .iter()
             .filter_map(|pid| proc::age_ns(*pid))
@@ -555,6 +617,45 @@ fn phase_of(block: u32) -> Phase {
         phase::UNDECIDED => Phase::Entered,
         _ => Phase::App,
     }
+}
+
+/// By whose ids processes are told to the kernel side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Numbering {
+    /// Those of this process's pid namespace, which is the first.
+    Own,
+    /// Those that the `tasks` iterator gives.
+    Iterator,
+}
+
+/// Of processes that run, how many are not under the filter that their container was given: exactly one more than what started
+/// the topmost of their line, or more, if they have loaded one themselves.
+fn present_unlike(processes: &BTreeSet<u32>) -> u64 {
+    let unlike = |pid: &&u32| {
+        let mut top = **pid;
+        let outside = loop {
+            match proc::parent(top) {
+                Some(parent) if processes.contains(&parent) => top = parent,
+                parent => break parent,
+            }
+        };
+        let Some(own) = proc::filters(**pid) else {
+            // It is gone.
+            return false;
+        };
+        // Process 0 is the parent of the first process.
+        let inherited = outside
+            .filter(|pid| *pid != 0)
+            .map_or(Some(0), proc::filters);
+        inherited.is_none_or(|inherited| {
+            if top == **pid {
+                own != inherited + 1
+            } else {
+                own <= inherited
+            }
+        })
+    };
+    processes.iter().filter(unlike).count() as u64
 }
 
 /// How often the processes of a cgroup are listed at most: the second listing finds nobody new but where processes fork

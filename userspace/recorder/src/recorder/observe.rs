@@ -3,12 +3,13 @@
 use super::{
     First, Recorder, RecorderError, Recording, kernel_release, named, phase_of, split, text,
 };
-use crate::{arguments, clock, kernel::SlotId, runtime::bundle::Bundle};
+use crate::{arguments, clock, kernel::SlotId, proc, runtime::bundle::Bundle};
 use seccast_common::{
     self as common, ARGUMENT_VALUES, BLOCK, Counted, NUMBERS, Stat, abi, phase, position, slot_flag,
 };
 use seccast_model::{
     arch::Arch,
+    evidence::{self, Evidence, Hidden, Running},
     observation::{
         Arguments, Backend, Caller, EnteredProcess, Machine, Observation, Phase, Sighting,
         UnknownNr,
@@ -44,10 +45,24 @@ impl Recorder {
                 .is_some_and(Bundle::has_start_container_hooks),
             ..Observation::new(recording.id.clone(), Backend::Ebpf, machine)
         };
+        let mut evidence = Evidence {
+            present: recording.present,
+            present_unlike: recording.present_unlike,
+            lives: u64::from(recording.present == 0 && recording.target.container_id.is_some()),
+            ..Evidence::default()
+        };
         for slot in &recording.slots {
             self.observe_slot(recording, *slot, &mut observation)?;
+            self.observe_evidence(recording, *slot, &mut observation, &mut evidence)?;
         }
-        observation.filtered &= !recording.denies_nothing();
+        let inherits = evidence.starts.iter().any(|start| start.inherited > 0);
+        observation.filtered &= inherits || !recording.denies_nothing();
+        evidence.running.extend(running(recording));
+        evidence.count_calls(&observation);
+        if observation.own_filter && !self.every_denial && hands_on(&observation) {
+            evidence.hidden.insert(Hidden::OwnFilter);
+        }
+        observation.evidence = Some(evidence);
         observation.losses = self.losses_by_reason()?;
         for (reason, count) in [
             ("blocked_unread", recording.blocked_unread),
@@ -89,6 +104,49 @@ impl Recorder {
         losses.insert("recursion".to_owned(), self.kernel.recursion_misses());
         losses.retain(|_, count| *count > 0);
         Ok(losses)
+    }
+
+    /// What the kernel side knows of a slot's programs and processes.
+    fn observe_evidence(
+        &self,
+        recording: &Recording,
+        slot: SlotId,
+        observation: &mut Observation,
+        evidence: &mut Evidence,
+    ) -> Result<(), RecorderError> {
+        let state = self.kernel.slot(slot)?;
+        let blocks = (phase::START..).zip(&state.at).take(state.starts as usize);
+        for (block, start) in blocks {
+            if !self.is_hook(recording, slot, block) {
+                evidence.starts.push(evidence::Start {
+                    filters: start.filters.into(),
+                    inherited: start.inherited.into(),
+                });
+            }
+        }
+        evidence.execs += u64::from(state.execs);
+        evidence.execs_unlike += u64::from(state.execs_unlike);
+        evidence.joined += u64::from(state.joined);
+        evidence.left += u64::from(state.left);
+        // The kernel's ids mean nothing in another pid namespace.
+        let processes = if proc::in_first_pid_namespace() {
+            self.kernel.processes(slot)?
+        } else {
+            Vec::new()
+        };
+        for (pid, process) in processes {
+            // Whom the runtime left in it for a moment is told by who entered.
+            if process.phase < phase::EXEC || proc::is_dead(pid) {
+                continue;
+            }
+            observation.own_filter |= !recording.filtered_at_attach
+                && proc::filters(pid).is_some_and(|filters| filters > process.filters);
+            evidence.running.insert(Running {
+                pid,
+                comm: proc::comm(pid).unwrap_or_default(),
+            });
+        }
+        Ok(())
     }
 
     fn observe_slot(
@@ -265,7 +323,15 @@ impl Recorder {
     /// loses nothing.
     fn is_hook(&self, recording: &Recording, slot: SlotId, start: u32) -> bool {
         let first = self.starts.get(&(slot.0, start));
+        // A hook is forked by the runtime's process in the container, which becomes the application itself.
+        let of_runtime = |state: common::Slot| {
+            let at = start
+                .checked_sub(phase::START)
+                .and_then(|at| state.at.get(at as usize).copied());
+            at.is_some_and(|start| start.of_runtime != 0)
+        };
         start + 1 < common::PHASES
+            && self.kernel.slot(slot).is_ok_and(of_runtime)
             && self.kernel.stat(Stat::RingFull).is_ok_and(|lost| lost == 0)
             && first
                 .zip(recording.bundle.as_ref())
@@ -289,6 +355,21 @@ impl Recorder {
             }
         }
         Ok(started)
+    }
+
+    /// Did the application start under a filter that was there before its container's? It may deny what the container's own allows.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn inherits_filters(&self, recording: &Recording) -> Result<bool, RecorderError> {
+        for slot in &recording.slots {
+            let state = self.kernel.slot(*slot)?;
+            let mut starts = state.at.iter().take(state.starts as usize);
+            if starts.any(|start| start.inherited > 0) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn sighting(&self, recording: &Recording, first: &First) -> Sighting {
@@ -334,6 +415,36 @@ pub(super) fn is_explanation(machine: Arch, stat: Stat) -> bool {
         Stat::UnknownFull => machine != Arch::Aarch64,
         _ => false,
     }
+}
+
+/// The processes in a recording's cgroup that run.
+fn running(recording: &Recording) -> impl Iterator<Item = Running> {
+    let processes = recording.cgroup.processes().into_iter();
+    processes
+        .filter(|pid| !proc::is_dead(*pid))
+        .map(|pid| Running {
+            pid,
+            comm: proc::comm(pid).unwrap_or_default(),
+        })
+}
+
+/// May the application's own filter hand calls to a listener, or to a tracer? It was not seen to ask for a listener
+/// (SECCOMP_FILTER_FLAG_NEW_LISTENER of linux/seccomp.h), nor to trace.
+fn hands_on(observation: &Observation) -> bool {
+    const NEW_LISTENER: u32 = 8;
+    let listens = |sighting: &Sighting| {
+        sighting.arguments.as_ref().is_none_or(|arguments| {
+            let mut values = arguments.values.iter();
+            arguments.overflow
+                || values.any(|of| of.get(1).is_none_or(|flags| flags & NEW_LISTENER != 0))
+        })
+    };
+    let own = [Phase::App, Phase::Exec, Phase::Entered];
+    let mut calls = observation.calls.iter();
+    calls.any(|((_, phase), names)| {
+        own.contains(phase)
+            && (names.contains_key("ptrace") || names.get("seccomp").is_some_and(listens))
+    })
 }
 
 type Calls = BTreeMap<(Arch, Phase), BTreeMap<String, Sighting>>;

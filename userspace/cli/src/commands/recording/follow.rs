@@ -11,6 +11,7 @@ use crate::{
 use anyhow::{Context as _, anyhow, bail};
 use seccast_model::{
     Observation,
+    evidence::{End, Given},
     observation::{EnteredAs, Phase},
 };
 use seccast_recorder::{
@@ -526,8 +527,15 @@ impl<'a> Follow<'a> {
         for line in self.sink.denied(&denials) {
             self.progress.above(&line);
         }
+        let mut observation = recorder.observe(&active.recording)?;
+        if let Some(evidence) = &mut observation.evidence {
+            evidence.end = self.end_of(&active.recording, status);
+            if self.plan.denials {
+                evidence.given = Given::Profile;
+            }
+        }
         let ended = Ended {
-            observation: recorder.observe(&active.recording)?,
+            observation,
             denials,
             unjudged: if self.plan.denials {
                 recorder.unjudged()?
@@ -555,6 +563,16 @@ impl<'a> Follow<'a> {
             waiting.release(recorder, &active.recording)?;
         }
         Ok(())
+    }
+
+    /// Has the target ended by itself, or the watching by the user?
+    fn end_of(&self, recording: &Recording, status: Option<ExitStatus>) -> End {
+        let over = match (&self.command, self.process) {
+            (Some(_), _) => status.is_some(),
+            (None, Some(pid)) => proc::is_dead(pid),
+            (None, None) => !recording.cgroup.populated(),
+        };
+        if over { End::Target } else { End::User }
     }
 
     fn finish(
@@ -767,7 +785,8 @@ impl Active {
             return Ok(());
         };
         self.judged = true;
-        let harmless = self.recording.denies_nothing();
+        let harmless =
+            self.recording.denies_nothing() && !recorder.inherits_filters(&self.recording)?;
         // Exits cost as much as enters: they are watched only where something can be denied.
         if alone {
             recorder.kernel_mut().watch_denials(filtered && !harmless)?;

@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use engine::Engine;
 use follow::Follow;
 use seccast_model::{Observation, Profile, audit_profile, denial::Denial};
-use seccast_recorder::{Recorder, engine::command::Start};
+use seccast_recorder::{Recorder, engine::command::Start, proc};
 use signal_hook::{
     consts::{SIGINT, SIGTERM, SIGUSR1},
     iterator::{SignalsInfo, exfiltrator::WithOrigin},
@@ -122,6 +122,10 @@ pub fn record(plan: Plan, start: Option<Start>, sink: &mut dyn Sink) -> anyhow::
         }
         recorder => recorder?,
     };
+    // What it starts inherits a filter that it runs under itself, and that may deny the first call.
+    if proc::filters(std::process::id()).is_some_and(|filters| filters > 0) {
+        recorder.watch_denials()?;
+    }
     // Only now: where nothing can be recorded no client of an engine is run.
     let engine = start
         .map(|start| Engine::prepare(start, &plan))

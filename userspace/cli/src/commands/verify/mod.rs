@@ -14,7 +14,11 @@ use crate::{
 };
 use anyhow::bail;
 use minimal::Minimal;
-use seccast_model::{Arch, Observation, Profile, denial::Denial, verdict::Verdict};
+use seccast_model::{
+    Arch, Observation, Profile,
+    denial::Denial,
+    verdict::{Outcome, Verdict},
+};
 use seccast_recorder::engine::command::Start;
 use serde_json::Value;
 use std::{collections::BTreeSet, path::PathBuf};
@@ -63,7 +67,7 @@ fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
     let Some(first) = trial.tried.first() else {
         return Ok(exit);
     };
-    let minimal = if args.minimal && trial.passed() && exit == Exit::Done {
+    let minimal = if args.minimal && trial.outcome() == Outcome::Pass && exit == Exit::Done {
         let start = || start.clone();
         let again = |without: &Profile| {
             let mut trial = Trial::new(without, name.clone(), false, true);
@@ -74,7 +78,7 @@ fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
     } else {
         if args.minimal {
             output::warning(
-                "the profile fails as it is, so no call was taken away",
+                "the profile is not proven as it is, so no call was taken away",
                 None,
             );
         }
@@ -133,9 +137,9 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// Was everything that ran let through?
-    pub fn passed(&self) -> bool {
-        !self.tried.is_empty() && self.tried.iter().all(|(_, verdict)| verdict.passed())
+    /// What all that ran says.
+    pub fn outcome(&self) -> Outcome {
+        Outcome::of_all(self.tried.iter().map(|(_, verdict)| verdict.outcome()))
     }
 
     /// For people.
@@ -150,7 +154,7 @@ impl<'a> Trial<'a> {
 
     /// For machines.
     fn json(&self, minimal: Option<Value>) -> String {
-        shown::json(&self.name, self.passed(), &self.tried, minimal)
+        shown::json(&self.name, self.outcome(), &self.tried, minimal)
     }
 
     /// The profile with what all of the tried lack.

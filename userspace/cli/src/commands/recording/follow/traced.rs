@@ -10,13 +10,14 @@ use crate::{
     output,
 };
 use anyhow::{anyhow, bail};
+use seccast_model::evidence::End;
 use seccast_recorder::{
     engine::command::Start,
     ptrace::{News, TraceError, Tracer},
 };
 use signal_hook::consts::SIGUSR1;
 use signal_hook::iterator::{SignalsInfo, exfiltrator::WithOrigin};
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 impl Commanded for Tracer {
     fn signal(&self, signal: i32) {
@@ -97,8 +98,12 @@ fn refused(engine: &str, why: Option<&anyhow::Error>) -> anyhow::Error {
 
 impl Follow<'_> {
     fn go_traced(&mut self, mut tracer: Tracer) -> anyhow::Result<Exit> {
+        let mut unwatched = BTreeSet::new();
         loop {
             for item in tracer.poll(TICK)? {
+                if let News::Containers { command } = &item {
+                    unwatched.insert(format!("{command}, whose client CMD started"));
+                }
                 self.show_traced(&item);
             }
             if self.pass_signals_on(&tracer)? == Pass::End || tracer.ended().is_some() {
@@ -112,7 +117,11 @@ impl Follow<'_> {
         }
         self.progress.clear();
         let status = tracer.ended();
-        let observation = tracer.observe();
+        let mut observation = tracer.observe();
+        if let Some(evidence) = &mut observation.evidence {
+            evidence.end = status.map_or(End::User, |_| End::Target);
+            evidence.unwatched = unwatched;
+        }
         let written = self.sink.end(&Ended {
             observation,
             denials: Vec::new(),
