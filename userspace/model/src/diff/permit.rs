@@ -210,6 +210,15 @@ pub(crate) fn effect(effect: &Effect) -> String {
     }
 }
 
+/// A rule in words: `allowed when a0 == 1`, or `allowed` with any arguments.
+pub(crate) fn rule(clause: &Clause, does: Action) -> String {
+    if clause.is_empty() {
+        action(does)
+    } else {
+        format!("{} when {}", action(does), clause_text(clause))
+    }
+}
+
 fn clause_text(clause: &Clause) -> String {
     let tests: Vec<String> = clause.iter().map(condition).collect();
     tests.join(" and ")

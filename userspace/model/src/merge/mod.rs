@@ -2,6 +2,7 @@
 
 mod findings;
 pub mod observations;
+mod overlap;
 pub mod profiles;
 mod wire;
 

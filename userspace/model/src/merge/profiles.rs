@@ -1,8 +1,9 @@
 //! One profile that permits what any of several permits.
 
-use crate::profile::{
-    Action, Condition, Effect, Gathered, OciArch, Op, Profile, precedence, without_unreachable,
-};
+use super::overlap::{Both, Clause, Rules, are_compiled_rightly, both, depends_on_order, may_meet};
+use crate::diff::permit;
+use crate::filter::MAX_INSTRUCTIONS;
+use crate::profile::{Action, Effect, Gathered, OciArch, Profile, without_unreachable};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Why profiles cannot be merged. The labels are those that [`profiles`] was given.
@@ -43,30 +44,53 @@ pub enum MergeError {
         /// The profile that permits more.
         other: String,
     },
-    /// One denies a call with some arguments although another of its rules permits them, and others have other rules for the call.
+    /// One has two rules for a call that may both hold and answer differently. Which of the two a filter finds first depends on its other
+    /// rules, and for some on the order of the file.
     #[error(
-        "{one} denies `{name}` with arguments that another of its rules permits, and {other} has other rules for it: make them equal, or \
-         list what is permitted"
+        "{} has two rules for `{}` that can hold for the same arguments ({}; {}): joined with {}, they could mean something else; list only \
+         what is permitted",
+        .0.one, .0.name, .0.rule, .0.other_rule, .0.other
     )]
-    Exception {
-        /// The call.
-        name: String,
-        /// The profile with the exception.
-        one: String,
-        /// One with other rules.
-        other: String,
+    Ambiguous(Box<Clash>),
+    /// Rules of two profiles that no set of rules joins, or none that libseccomp compiles rightly.
+    #[error(
+        "the rules for `{}` in {} ({}) and {} ({}) cannot be joined exactly: {why}; make the rules of both profiles equal, or permit the \
+         call without conditions in one of them",
+        .clash.name, .clash.one, .clash.rule, .clash.other, .clash.other_rule
+    )]
+    Inexact {
+        /// What cannot be joined.
+        clash: Box<Clash>,
+        /// The reason.
+        why: &'static str,
     },
 }
 
-/// The union: what one of these profiles permits is permitted, and of several answers a call gets the most permissive, as far as rules can
-/// say that. Each profile comes with a label for errors.
+/// Two rules, or all rules of two profiles, for one call.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Clash {
+    /// The call.
+    pub name: String,
+    /// A profile.
+    pub one: String,
+    /// Its rule, in words.
+    pub rule: String,
+    /// Another profile.
+    pub other: String,
+    /// Its rule, in words; of [`MergeError::Ambiguous`] the second one of the first profile.
+    pub other_rule: String,
+}
+
+/// The union: what one of these profiles permits is permitted, and of several answers a call gets the most permissive. What cannot be joined
+/// exactly is refused. Each profile comes with a label for errors.
 ///
 /// It is normalized, and depends neither on the order of the profiles nor on repetition. Architectures are joined; without any, only the
 /// native one is let in, and that is always so. An allowlist gets nothing that none of the profiles permits. A denylist (a default action
-/// that permits) keeps the conditions under which all profiles deny, where they are the same.
+/// that permits) keeps the conditions under which all profiles deny.
 ///
 /// # Errors
-/// When the profiles have different default actions, flags or listeners, or rules for one call that exclude each other.
+/// When the profiles have different default actions, flags or listeners, or rules for one call that cannot be joined exactly: see
+/// [`MergeError`].
 pub fn profiles(all: &[(String, Profile)]) -> Result<Profile, MergeError> {
     let (_, first) = all.first().ok_or(MergeError::Nothing)?;
     let path = |path: &String| format!("`{}`", path.escape_debug());
@@ -146,8 +170,6 @@ fn same<'a, T: PartialEq>(
     }
 }
 
-type Rules = BTreeSet<(BTreeSet<Condition>, Action)>;
-
 /// What reaches the kernel: nothing, what a supervisor lets through, all.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Reach {
@@ -167,53 +189,197 @@ fn reach(action: Action) -> Reach {
 /// The union of the effects for one call, each with its profile's label.
 fn join(name: &str, each: &[(&str, &Effect)], default: Action) -> Result<Effect, MergeError> {
     let permits = |effect: &Effect| reach(effect.most_permissive()) > Reach::Denied;
-    // Who denies a call in any case has no say in how it is permitted.
-    let permitting: Vec<_> = each.iter().filter(|(_, effect)| permits(effect)).collect();
-    let Some(((one, first), others)) = permitting.split_first() else {
-        return Ok(denial(each, default));
-    };
-    let Some((other, _)) = others.iter().find(|(_, effect)| effect != first) else {
-        return Ok((*first).clone());
-    };
-    let mut permitted = Rules::new();
-    let mut denied: Option<BTreeMap<BTreeSet<Condition>, Action>> = None;
-    for (label, effect) in &permitting {
-        let (more, less): (Rules, Rules) = rules(effect, default)
-            .into_iter()
-            .partition(|(_, action)| is_more(*action, default));
-        if reach(default) == Reach::Denied && less.iter().any(|rule| is_exception(rule, &more)) {
-            return Err(MergeError::Exception {
-                name: name.to_owned(),
-                one: (*label).to_owned(),
-                other: (if label == one { other } else { one }).to_string(),
-            });
-        }
-        permitted.extend(more);
-        // What all deny, and of that the weakest denial.
-        let less: BTreeMap<_, _> = less.into_iter().collect();
-        denied = Some(match denied {
-            None => less,
-            Some(mut denied) => {
-                denied.retain(|conditions, _| less.contains_key(conditions));
-                for (conditions, action) in &mut denied {
-                    *action = less
-                        .get(conditions)
-                        .copied()
-                        .map_or(*action, |a| a.max(*action));
-                }
-                denied
-            }
-        });
+    // Who denies a call in any case has no say in how it is permitted. The order is that of the effects, whatever that of the profiles.
+    let mut distinct: BTreeMap<&Effect, &str> = BTreeMap::new();
+    for (label, effect) in each.iter().filter(|(_, effect)| permits(effect)) {
+        distinct.entry(effect).or_insert(label);
     }
-    exclusion(name, &permitting, &permitted)?;
+    if distinct.is_empty() {
+        return Ok(denial(each, default));
+    }
+    let whole = distinct.keys().filter_map(|effect| match effect {
+        Effect::Always(action) if reach(*action) == Reach::Allowed => Some(*action),
+        _ => None,
+    });
+    if let Some(action) = whole.max() {
+        return Ok(Effect::Always(action));
+    }
+    let parts: Vec<Part> = distinct
+        .iter()
+        .map(|(effect, label)| Part {
+            label,
+            effect,
+            rules: rules(effect, default),
+        })
+        .collect();
+    let is_only = parts.len() == 1;
+    for part in &parts {
+        // What stays as it is keeps its meaning, unless that is in the order of the file.
+        let matters = |(one, other): &(&(Clause, Action), &(Clause, Action))| {
+            !is_only || depends_on_order(&one.0, &other.0)
+        };
+        if let Some((one, other)) = contradictions(&part.rules).find(matters) {
+            let mut labels = each.iter().map(|(label, _)| *label);
+            let other_label = labels.find(|label| *label != part.label);
+            return Err(MergeError::Ambiguous(Box::new(Clash {
+                name: name.to_owned(),
+                one: part.label.to_owned(),
+                rule: in_words(one),
+                other_rule: in_words(other),
+                other: other_label.unwrap_or("another profile").to_owned(),
+            })));
+        }
+    }
+    if let [only] = &*parts {
+        if !are_compiled_rightly(&only.rules) {
+            let other = each.iter().find(|(label, _)| *label != only.label);
+            let (other, effect) = other.copied().unwrap_or((only.label, only.effect));
+            let (one, other) = (in_full(only.label, only.effect), in_full(other, effect));
+            return Err(inexact(name, one, other, MISCOMPILED));
+        }
+        return Ok(only.effect.clone());
+    }
+    let permitted: Rules = parts
+        .iter()
+        .flat_map(|part| &part.rules)
+        .filter(|(_, action)| is_more(*action, default))
+        .cloned()
+        .collect();
+    exclusion(name, &parts, &permitted)?;
     // An allowlist denies the rest by itself.
-    let denied = denied.filter(|_| reach(default) > Reach::Denied);
-    let all = permitted.into_iter().chain(denied.unwrap_or_default());
+    let denied = if reach(default) == Reach::Denied {
+        Rules::new()
+    } else {
+        denied_by_all(name, &parts, default)?
+    };
     let mut gathered = Gathered::default();
-    for (conditions, action) in without_unreachable(all) {
+    for (conditions, action) in without_unreachable(permitted.into_iter().chain(denied)) {
         gathered.add(conditions, action);
     }
-    Ok(gathered.effect(default))
+    let joined = gathered.effect(default);
+    let is_anyones = parts.iter().any(|part| *part.effect == joined);
+    if let (false, Effect::ByArguments { rules, .. }) = (is_anyones, &joined) {
+        if contradictions(rules).next().is_some() {
+            return Err(inexact_of(
+                name,
+                &parts,
+                "rules of both can hold for the same arguments and answer differently",
+            ));
+        }
+        let all = parts.iter().map(|part| &part.rules).chain([rules]);
+        if !all.into_iter().all(are_compiled_rightly) {
+            return Err(inexact_of(name, &parts, MISCOMPILED));
+        }
+    }
+    Ok(joined)
+}
+
+/// Why comparisons are not joined. Source: `tests/conformance`, libseccomp 2.5.4 and 2.6.1.
+const MISCOMPILED: &str =
+    "libseccomp compiles several comparisons other than equality and masks wrongly";
+
+/// What one profile, or several alike, have for a call.
+struct Part<'a> {
+    label: &'a str,
+    effect: &'a Effect,
+    rules: Rules,
+}
+
+/// Two rules that may both hold, of which one lets through more than the other.
+fn contradictions(rules: &Rules) -> impl Iterator<Item = (&(Clause, Action), &(Clause, Action))> {
+    rules.iter().enumerate().flat_map(move |(at, one)| {
+        let others = rules.iter().skip(at + 1);
+        others
+            .filter(move |other| reach(one.1) != reach(other.1) && may_meet(&one.0, &other.0))
+            .map(move |other| (one, other))
+    })
+}
+
+/// The conditions under which each of the profiles denies, or permits less than the default; with the weakest such answer of all.
+fn denied_by_all(name: &str, parts: &[Part], default: Action) -> Result<Rules, MergeError> {
+    let less = |part: &Part| -> Rules {
+        let less = part.rules.iter().filter(|(_, action)| *action < default);
+        less.cloned().collect()
+    };
+    let mut weakest: BTreeMap<Reach, Action> = BTreeMap::new();
+    for (_, action) in parts.iter().flat_map(less) {
+        let known = weakest.entry(reach(action)).or_insert(action);
+        *known = action.max(*known);
+    }
+    let mut denied: Option<(Rules, &Part)> = None;
+    for part in parts {
+        let Some((before, of)) = denied else {
+            denied = Some((less(part), part));
+            continue;
+        };
+        let mut joined = Rules::new();
+        for (one, of_one) in &before {
+            for (other, of_other) in &less(part) {
+                let reached = reach(*of_one).max(reach(*of_other));
+                let action = weakest.get(&reached).copied().unwrap_or(default);
+                match both(one, other) {
+                    Both::Never => {}
+                    Both::When(clause) => {
+                        joined.insert((clause, action));
+                    }
+                    Both::Unsaid => {
+                        let why = "no rule says when both deny";
+                        let one = (of.label, in_words(&(one.clone(), *of_one)));
+                        let other = (part.label, in_words(&(other.clone(), *of_other)));
+                        return Err(inexact(name, one, other, why));
+                    }
+                }
+                if joined.len() > MAX_INSTRUCTIONS {
+                    return Err(inexact_of(
+                        name,
+                        parts,
+                        "that takes more rules than a filter has room for",
+                    ));
+                }
+            }
+        }
+        if contradictions(&joined).next().is_some() {
+            return Err(inexact_of(
+                name,
+                parts,
+                "rules of both can hold for the same arguments and answer differently",
+            ));
+        }
+        denied = Some((without_unreachable(joined), of));
+    }
+    Ok(denied.map(|(rules, _)| rules).unwrap_or_default())
+}
+
+/// What a profile has for a call, with the profile's label.
+type Words<'a> = (&'a str, String);
+
+fn in_full<'a>(label: &'a str, effect: &Effect) -> Words<'a> {
+    (label, permit::effect(effect))
+}
+
+/// Of the first two of several.
+fn inexact_of(name: &str, parts: &[Part], why: &'static str) -> MergeError {
+    let mut all = parts.iter().map(|part| in_full(part.label, part.effect));
+    let one = all.next().unwrap_or_default();
+    inexact(name, one, all.next().unwrap_or_default(), why)
+}
+
+fn inexact(name: &str, one: Words, other: Words, why: &'static str) -> MergeError {
+    let clash = Clash {
+        name: name.to_owned(),
+        one: one.0.to_owned(),
+        rule: one.1,
+        other: other.0.to_owned(),
+        other_rule: other.1,
+    };
+    MergeError::Inexact {
+        clash: Box::new(clash),
+        why,
+    }
+}
+
+fn in_words((clause, action): &(Clause, Action)) -> String {
+    permit::rule(clause, *action)
 }
 
 /// Nobody permits the call: the weakest denial, for any arguments unless all agree.
@@ -251,29 +417,8 @@ fn is_more(action: Action, default: Action) -> bool {
     }
 }
 
-/// Whether this denial takes something away from rules that permit: it is found before one of them, and both may hold.
-fn is_exception((conditions, _): &(BTreeSet<Condition>, Action), permitted: &Rules) -> bool {
-    permitted.iter().any(|(others, _)| {
-        let meet = conditions.iter().all(|one| {
-            let mut same = others.iter().filter(|other| other.index == one.index);
-            same.all(|other| may_meet(one, other))
-        });
-        meet && precedence(conditions, others).is_lt()
-    })
-}
-
-/// Whether a value may satisfy both; certain only where one of them is for one value.
-fn may_meet(one: &Condition, other: &Condition) -> bool {
-    let args = |condition: &Condition| [condition.value; 6];
-    match (one.op, other.op) {
-        (Op::Eq, _) => other.holds(&args(one)),
-        (_, Op::Eq) => one.holds(&args(other)),
-        _ => true,
-    }
-}
-
 /// Rules that ask a supervisor would be found before some that allow, or swallow them.
-fn exclusion(name: &str, each: &[&(&str, &Effect)], permitted: &Rules) -> Result<(), MergeError> {
+fn exclusion(name: &str, parts: &[Part], permitted: &Rules) -> Result<(), MergeError> {
     let with = |wanted: Reach| {
         permitted
             .iter()
@@ -283,14 +428,13 @@ fn exclusion(name: &str, each: &[&(&str, &Effect)], permitted: &Rules) -> Result
         return Ok(());
     };
     let label = |wanted: Reach| {
-        let has = |effect: &Effect| match effect {
-            Effect::Always(action) => reach(*action) == wanted,
-            Effect::ByArguments { rules, .. } => rules.iter().any(|(_, a)| reach(*a) == wanted),
+        let has = |part: &&Part| {
+            part.rules
+                .iter()
+                .any(|(_, action)| reach(*action) == wanted)
         };
-        let found = each.iter().find(|(_, effect)| has(effect));
-        found
-            .map(|(label, _)| (*label).to_owned())
-            .unwrap_or_default()
+        let found = parts.iter().find(has);
+        found.map(|part| part.label.to_owned()).unwrap_or_default()
     };
     Err(MergeError::Excluding {
         name: name.to_owned(),
@@ -304,6 +448,7 @@ fn exclusion(name: &str, each: &[&(&str, &Effect)], permitted: &Rules) -> Result
 mod tests {
     use super::*;
     use crate::arch::Arch;
+    use crate::profile::{Condition, Op};
 
     const DEFAULT: Action = Action::Errno(38);
 
@@ -355,7 +500,6 @@ mod tests {
     fn the_most_permissive_answer() {
         use Action::{Allow, Errno, KillProcess, Log};
         let (a, b, c) = (eq(0, 1), eq(0, 2), eq(1, 3));
-        let not_two = Condition { op: Op::Ne, ..b };
         let cases = [
             (bare(Allow), bare(DEFAULT), bare(Allow)),
             (bare(Allow), some(&[(&[a], Errno(1))]), bare(Allow)),
@@ -389,15 +533,15 @@ mod tests {
             (some(&[(&[a], KillProcess)]), bare(Errno(1)), bare(DEFAULT)),
             // An exception stays where the others deny, and where they agree.
             (
-                some(&[(&[eq(0, 3)], Errno(1)), (&[not_two], Allow)]),
+                some(&[(&[eq(0, 3)], Errno(1)), (&[a], Allow)]),
                 bare(Errno(1)),
-                some(&[(&[eq(0, 3)], Errno(1)), (&[not_two], Allow)]),
+                some(&[(&[eq(0, 3)], Errno(1)), (&[a], Allow)]),
             ),
             // It is none where it takes nothing away.
             (
-                some(&[(&[b], Errno(1)), (&[not_two], Allow)]),
+                some(&[(&[b], Errno(1)), (&[a], Allow)]),
                 some(&[(&[c], Allow)]),
-                some(&[(&[not_two], Allow), (&[c], Allow)]),
+                some(&[(&[a], Allow), (&[c], Allow)]),
             ),
         ];
         for (one, other, expect) in cases {
@@ -433,6 +577,28 @@ mod tests {
         assert_eq!(
             merged(Action::Allow, &deny(&[a]), &deny(&[b])),
             Ok(bare(Action::Allow))
+        );
+        // What both deny, though no rule of either says it.
+        let c = eq(1, 3);
+        let both = Effect::ByArguments {
+            rules: [([a, c].into(), Action::Errno(1))].into(),
+            otherwise: Action::Allow,
+        };
+        assert_eq!(merged(Action::Allow, &deny(&[a]), &deny(&[c])), Ok(both));
+        let masked = |value, value_two| Condition {
+            index: 0,
+            op: Op::MaskedEq,
+            value,
+            value_two,
+        };
+        let refused = merged(
+            Action::Allow,
+            &deny(&[masked(1, 1)]),
+            &deny(&[masked(2, 2)]),
+        );
+        assert!(
+            matches!(refused, Err(MergeError::Inexact { .. })),
+            "{refused:?}"
         );
     }
 
@@ -500,7 +666,23 @@ mod tests {
                         ),
                     ]),
                 ),
-                "b.json denies `socket` with arguments that another of its rules permits, and a.json has other rules",
+                "b.json has two rules for `socket` that can hold for the same arguments (allowed when a0 != 0x10; denied, errno 1 when a0 == 0x28): \
+                 joined with a.json, they could mean something else",
+            ),
+            (
+                of(
+                    DEFAULT,
+                    &some(&[(
+                        &[Condition {
+                            op: Op::Ne,
+                            ..eq(0, 2)
+                        }],
+                        Action::Allow,
+                    )]),
+                ),
+                of(DEFAULT, &some(&[(&[eq(1, 3)], Action::Allow)])),
+                "the rules for `socket` in a.json (allowed when a0 != 0x2, else denied, errno 38) and b.json (allowed when a1 == 0x3, else \
+                 denied, errno 38) cannot be joined exactly: libseccomp compiles several comparisons",
             ),
         ];
         for (one, other, expect) in cases {
