@@ -106,7 +106,7 @@ pub fn from_merged(merged: &Merged, policy: &Policy) -> Result<Generated, Genera
         comparison: None,
         diagnostics: Vec::new(),
     };
-    report.diagnostics = diagnose(merged, &report);
+    report.diagnostics = diagnose(merged, &report, &seen.unfiltered);
     Ok(Generated {
         profile,
         diagnostics: report.diagnostics.clone(),
@@ -1021,5 +1021,24 @@ pub(crate) mod tests {
         let generated = generate(&[observation], &policy).unwrap();
         insta::assert_snapshot!("small_profile", generated.profile.to_oci_json());
         insta::assert_snapshot!("small_report", generated.report.to_json());
+    }
+
+    #[test]
+    fn what_passes_every_filter_stays_out_of_the_profile() {
+        let on = |id, kernel: &str| {
+            let mut observation = app(id, &["read", "uretprobe"]);
+            observation.machine.kernel = kernel.to_owned();
+            observation
+        };
+        let newer = generate(&[on(1, "6.18.0")], &bare()).unwrap();
+        assert_eq!(names(&newer), ["read"]);
+        assert_eq!(codes(&newer), ["SC0017"]);
+        assert!(newer.diagnostics[0].message.ends_with(": uretprobe"));
+        // A filter of an older kernel decides about it.
+        for kernels in [&["6.12.3"][..], &["6.18.0", "6.12.3"]] {
+            let all: Vec<Observation> = (1..).zip(kernels).map(|(id, it)| on(id, it)).collect();
+            let older = generate(&all, &bare()).unwrap();
+            assert_eq!(names(&older), ["read", "uretprobe"], "{kernels:?}");
+        }
     }
 }

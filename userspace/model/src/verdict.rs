@@ -136,6 +136,10 @@ impl Verdict {
             let Some(nr) = syscall::nr(arch, name) else {
                 continue;
             };
+            // Whatever the profile says, no filter is asked.
+            if observation.machine.is_unfiltered(arch, name) {
+                continue;
+            }
             let native = observation.machine.arch;
             let action = match profile.effect(name) {
                 Effect::ByArguments { rules, otherwise } if profile.covers(native, arch) => {
@@ -662,5 +666,23 @@ mod tests {
                 .then_some(verdict.findings.is_empty());
             assert_eq!(judged, expected, "{name} {value:#x} {condition:?}");
         }
+    }
+
+    #[test]
+    fn a_call_that_passes_every_filter_is_not_denied() {
+        let on = |kernel: &str, arch| {
+            let mut observation = app(1, &["read"]);
+            observation.machine.kernel = kernel.to_owned();
+            let calls = observation.calls.entry((arch, Phase::App)).or_default();
+            calls.insert("uretprobe".to_owned(), Sighting::default());
+            let mut profile = allowing(&["read"]);
+            profile.architectures.insert(Arch::X32.into());
+            Verdict::new(&profile, &observation, &[], true).passed()
+        };
+        assert!(on("6.14.0-rc1", Arch::X86_64));
+        assert!(on("7.2.1-generic", Arch::X86_64));
+        assert!(!on("6.13.9", Arch::X86_64));
+        assert!(!on("unknown", Arch::X86_64));
+        assert!(!on("6.14.0", Arch::X32));
     }
 }

@@ -7,7 +7,12 @@ use crate::report::{Origin, Report};
 use crate::syscall;
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(super) fn diagnose(merged: &Merged, report: &Report) -> Vec<Diagnostic> {
+/// `unfiltered`: calls that were recorded and pass every filter.
+pub(super) fn diagnose(
+    merged: &Merged,
+    report: &Report,
+    unfiltered: &BTreeSet<String>,
+) -> Vec<Diagnostic> {
     let mut findings = merged.diagnose();
     let mut find = |code, severity, message: String, advice: Option<&str>| {
         findings.push(Diagnostic {
@@ -147,6 +152,21 @@ pub(super) fn diagnose(merged: &Merged, report: &Report) -> Vec<Diagnostic> {
                 list(&unnamed)
             ),
             Some("a runtime ignores a name that its libseccomp does not know"),
+        );
+    }
+
+    if !unfiltered.is_empty() {
+        let names: Vec<&String> = unfiltered.iter().collect();
+        find(
+            "SC0017",
+            Severity::Info,
+            format!(
+                "left out, since the recorded kernel lets them through every filter: {}",
+                list(&names)
+            ),
+            Some(
+                "a probe of the kernel makes them, not the application; if nodes have a kernel before 6.14 and probe it, record there",
+            ),
         );
     }
 

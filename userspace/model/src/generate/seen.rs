@@ -17,6 +17,8 @@ pub(super) struct Seen {
     pub(super) denied: BTreeMap<String, Vec<Sighted>>,
     /// Those of them that each recording was denied.
     pub(super) always_denied: BTreeSet<String>,
+    /// Recorded calls that pass every filter, so that no profile needs them.
+    pub(super) unfiltered: BTreeSet<String>,
 }
 
 /// By name, ABI and part.
@@ -72,6 +74,7 @@ impl Seen {
                 calls.entry(name).or_default().extend(parts);
             }
         }
+        let unfiltered = take_unfiltered(&mut calls, merged);
         let always = |parts: &BTreeMap<(Arch, Part), Joined>| {
             let recordings = parts.values().flat_map(|seen| &seen.recordings);
             recordings.collect::<BTreeSet<_>>().len() == merged.recordings.len()
@@ -111,8 +114,27 @@ impl Seen {
                 .map(|(name, parts)| (name, parts.into_iter().map(sighted).collect()))
                 .collect(),
             always_denied,
+            unfiltered,
         }
     }
+}
+
+/// Takes out the calls that passed every filter of each machine that recorded them.
+fn take_unfiltered(calls: &mut Parts, merged: &Merged) -> BTreeSet<String> {
+    let mut unfiltered = BTreeSet::new();
+    for (name, parts) in &mut *calls {
+        let is_unfiltered = |arch: Arch, seen: &Joined| {
+            let mut recordings = seen.recordings.iter().map(|id| merged.recordings.get(id));
+            recordings.all(|one| one.is_some_and(|one| one.machine.is_unfiltered(arch, name)))
+        };
+        let before = parts.len();
+        parts.retain(|(arch, _), seen| !is_unfiltered(*arch, seen));
+        if parts.len() < before {
+            unfiltered.insert(name.clone());
+        }
+    }
+    calls.retain(|_, parts| !parts.is_empty());
+    unfiltered
 }
 
 /// The part of the profile that a phase belongs to; `None` for what never or not now belongs into one.

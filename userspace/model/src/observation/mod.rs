@@ -4,6 +4,7 @@ pub mod wire;
 
 use crate::arch::Arch;
 use crate::evidence::Evidence;
+use crate::syscall::{self, Release};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use wire::ReadError;
@@ -155,6 +156,17 @@ pub struct Machine {
     pub libc: Option<String>,
     /// Fields of newer versions.
     pub extra: Extra,
+}
+
+impl Machine {
+    /// Whether this call passes every filter on this machine ([`syscall::unfiltered_since`]); not, where its kernel cannot be told.
+    #[must_use]
+    pub fn is_unfiltered(&self, arch: Arch, name: &str) -> bool {
+        let since = syscall::unfiltered_since(arch, name);
+        since.is_some_and(|since| {
+            Release::of_kernel(&self.kernel).is_some_and(|kernel| kernel >= since)
+        })
+    }
 }
 
 /// The part of a container's life that a call belongs to.

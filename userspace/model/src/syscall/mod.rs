@@ -65,6 +65,17 @@ impl Release {
     }
 }
 
+impl Release {
+    /// The release at the start of what `uname -r` says, like 6.18 of `6.18.44-generic`; `None` where it starts otherwise.
+    #[must_use]
+    pub fn of_kernel(text: &str) -> Option<Self> {
+        let (major, rest) = text.split_once('.')?;
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let minor = rest.get(..digits)?;
+        Some(Self::new(major.parse().ok()?, minor.parse().ok()?, 0))
+    }
+}
+
 impl fmt::Display for Release {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.major, self.minor)?;
@@ -87,6 +98,19 @@ pub fn name(arch: Arch, nr: u32) -> Option<&'static str> {
 #[must_use]
 pub fn nr(arch: Arch, name: &str) -> Option<u32> {
     info(name)?.nr(arch)
+}
+
+/// The kernel release since which this call passes every filter, whatever a profile says of it; `None` for all that filters decide about.
+///
+/// The kernel's own trampolines make these calls in a process that somebody probes. Source: `seccomp_uprobe_exception` in kernel/seccomp.c,
+/// which compares the native number; x32's has bit 30, so filters still decide about it.
+#[must_use]
+pub fn unfiltered_since(arch: Arch, name: &str) -> Option<Release> {
+    match (arch, name) {
+        (Arch::X86_64, "uretprobe") => Some(Release::new(6, 14, 0)),
+        (Arch::X86_64, "uprobe") => Some(Release::new(6, 18, 0)),
+        _ => None,
+    }
 }
 
 /// Every call of an architecture, by number.
@@ -324,6 +348,23 @@ mod tests {
                 |a: &Table, b: &Table| a.difference(b).map(|(_, name)| *name).collect::<Vec<_>>();
             assert_eq!(names(&ours, &theirs), only_ours, "{arch}: ours alone");
             assert_eq!(names(&theirs, &ours), only_theirs, "{arch}: theirs alone");
+        }
+    }
+
+    #[test]
+    fn releases_of_kernels() {
+        let cases = [
+            ("6.18.44-fc-v669", Some((6, 18))),
+            ("6.1-rc3", Some((6, 1))),
+            ("5.10", Some((5, 10))),
+            ("", None),
+            ("6", None),
+            ("6.x", None),
+            ("unknown", None),
+        ];
+        for (text, expect) in cases {
+            let expect = expect.map(|(major, minor)| Release::new(major, minor, 0));
+            assert_eq!(Release::of_kernel(text), expect, "{text}");
         }
     }
 }
