@@ -9,7 +9,7 @@ use seccast_model::{
     observation::ReadError,
     parse::moby::{Host, MobyProfile},
     position,
-    profile::ParseError,
+    profile::{ParseError, RestartErrno},
     syscall,
 };
 use std::{
@@ -47,6 +47,8 @@ pub struct Reader {
     pub own_capabilities: bool,
     /// Whether nothing is said of resolving.
     pub quiet: bool,
+    /// Whether a run is judged under the profile: one whose denials cannot be seen is refused then, and else warned of.
+    pub judges: bool,
 }
 
 impl Default for Reader {
@@ -73,6 +75,7 @@ impl Reader {
             ),
             own_capabilities: given.is_none(),
             quiet,
+            judges: false,
         }
     }
 
@@ -107,6 +110,7 @@ impl Reader {
             Err(ReadError::Foreign { kind }) => kind,
             Err(error) => return Err(refuse(path, &bytes, error.field(), &error)),
         };
+        let refuse_profile = |path: &Path, found: &RestartErrno| refuse(path, &bytes, None, found);
         let refuse = |error: ParseError| refuse(path, &bytes, error.field(), &error);
         let profile = match kind {
             Kind::OciProfile => Profile::from_oci_json(&bytes).map_err(refuse)?,
@@ -137,6 +141,11 @@ impl Reader {
                 .context(format!("cannot use {}", path.display())));
             }
         };
+        match profile.restart_errno() {
+            Some(found) if self.judges => return Err(refuse_profile(path, &found)),
+            Some(found) => output::warning(&format!("{}: {found}", path.display()), None),
+            None => {}
+        }
         warn_of_unknown(path, &profile);
         Ok(Input::Profile(Box::new(profile)))
     }
@@ -211,8 +220,21 @@ pub fn absorb(merged: &mut Merged, one: Merged, path: &Path) -> anyhow::Result<(
 /// # Errors
 /// As [`Reader::read`]; an observation is an error.
 pub fn profile(path: &Path, quiet: bool) -> anyhow::Result<Profile> {
+    profile_of(path, quiet, false)
+}
+
+/// Reads a profile under which a run is to be judged.
+///
+/// # Errors
+/// As [`profile`]; and when the profile's denials cannot be seen.
+pub fn profile_to_judge(path: &Path, quiet: bool) -> anyhow::Result<Profile> {
+    profile_of(path, quiet, true)
+}
+
+fn profile_of(path: &Path, quiet: bool, judges: bool) -> anyhow::Result<Profile> {
     let reader = Reader {
         quiet,
+        judges,
         ..Reader::default()
     };
     match reader.read(path)? {

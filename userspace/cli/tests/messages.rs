@@ -813,3 +813,31 @@ fn one_file_that_cannot_be_changed_keeps_all_as_they_are() {
     );
     assert_eq!(fs::read_to_string(path.join("a.yaml")).unwrap(), POD);
 }
+
+/// The kernel takes these errnos for its own, so what such a profile denies is not seen: `verify` does not judge under it.
+#[test]
+fn a_profile_that_denies_with_a_restart_code_is_not_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let profiles = [
+        r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 512}"#,
+        r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["acct"], "action": "SCMP_ACT_ERRNO", "errnoRet": 516}]}"#,
+    ];
+    for profile in profiles {
+        fs::write(folder.path().join("web.json"), profile).unwrap();
+        let says = [
+            "cannot use web.json",
+            "denies with errno 51",
+            "the kernel takes 512 to 516 for its own restart codes",
+            "use another errno, like 38",
+        ];
+        let args = ["verify", "--profile", "web.json", "--container", "none"];
+        refuses(folder.path(), &args, &says);
+        let mut diff = Command::new(env!("CARGO_BIN_EXE_seccast"));
+        let diff = diff.args(["diff", "web.json", "web.json"]);
+        let output = diff.current_dir(folder.path()).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{stderr}");
+        assert!(stderr.contains("warning: web.json: "), "{stderr}");
+        assert!(stderr.contains(says[2]), "{stderr}");
+    }
+}

@@ -3,6 +3,9 @@
 use crate::{arch::Arch, errno, observation::Phase};
 use std::fmt;
 
+/// Distinct samples of arguments that are kept of a denial, at most.
+pub const MAX_SAMPLES: usize = 8;
+
 /// Calls of one number that a filter answered with one result: each left the kernel without having entered it.
 ///
 /// Any filter counts, also one that the application installed itself: they cannot be told apart.
@@ -25,7 +28,7 @@ pub struct Denial {
     pub processes: Vec<Denier>,
     /// What remains of `count`: calls of processes for which the kernel's map had no room.
     pub others: u64,
-    /// Arguments, at most 8 distinct ones, the earliest first. 32 bits each for a 32-bit ABI; pointers are addresses.
+    /// Arguments, at most [`MAX_SAMPLES`] distinct ones, the earliest first. 32 bits each for a 32-bit ABI; pointers are addresses.
     pub samples: Vec<[u64; 6]>,
 }
 
@@ -59,9 +62,10 @@ impl Answer {
     pub fn of(nr: i64, result: i64) -> Self {
         match result {
             result if result >= 0 && result == nr => Self::Signal,
-            // MAX_ERRNO of linux/err.h, to which the kernel caps a filter's errno.
-            result @ -4095..=-1 => u16::try_from(-result).map_or(Self::Value(result), Self::Errno),
-            result => Self::Value(result),
+            result => match u16::try_from(-i128::from(result)) {
+                Ok(errno) if (1..=errno::MAX).contains(&errno) => Self::Errno(errno),
+                _ => Self::Value(result),
+            },
         }
     }
 }

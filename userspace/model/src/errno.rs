@@ -2,6 +2,13 @@
 //!
 //! Source: `include/uapi/asm-generic/errno-base.h` and `errno.h` of Linux; x86, arm, arm64 and riscv use these unchanged.
 
+/// The largest errno: `MAX_ERRNO` of linux/err.h, to which the kernel cuts a filter's.
+pub const MAX: u16 = 4095;
+
+/// What the kernel says to itself by an errno: `ERESTARTSYS` to `ERESTART_RESTARTBLOCK` of linux/errno.h. If a signal is pending, it makes
+/// the call again or turns the errno into `EINTR`; so what a filter denies with one of these cannot be told from a restart.
+pub const RESTARTS: std::ops::RangeInclusive<u16> = 512..=516;
+
 /// By number, from 1 on; Linux leaves 41 and 58 out.
 #[rustfmt::skip]
 const NAMES: [&str; 133] = [

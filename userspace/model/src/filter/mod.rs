@@ -7,6 +7,7 @@ mod assemble;
 mod compile;
 mod interpret;
 
+use crate::errno;
 use crate::profile::{Action, Call};
 
 pub use compile::CompileError;
@@ -93,8 +94,8 @@ pub fn action(value: u32) -> Action {
     match value & ACTION {
         KILL_THREAD => Action::KillThread,
         TRAP => Action::Trap,
-        // Larger ones are cut to MAX_ERRNO.
-        ERRNO => Action::Errno(data.min(4095)),
+        // Larger ones are cut.
+        ERRNO => Action::Errno(data.min(errno::MAX)),
         USER_NOTIF => Action::Notify,
         TRACE => Action::Trace(data),
         LOG => Action::Log,

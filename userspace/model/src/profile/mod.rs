@@ -8,6 +8,7 @@ mod effect;
 mod oci;
 
 use crate::arch::Arch;
+use crate::errno;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -159,6 +160,21 @@ impl Action {
     }
 }
 
+/// A profile denies with an errno that the kernel keeps for itself ([`errno::RESTARTS`]).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{} denies with errno {errno}: the kernel takes {} to {} for its own restart codes, so such a denial cannot be told from a call that \
+     is made again; use another errno, like {ENOSYS}",
+    .name.as_ref().map_or("the default action".to_owned(), |name| format!("the rule for `{}`", name.escape_debug())),
+    errno::RESTARTS.start(), errno::RESTARTS.end()
+)]
+pub struct RestartErrno {
+    /// A call whose rule does; `None` for the default action.
+    pub name: Option<String>,
+    /// The errno.
+    pub errno: u16,
+}
+
 /// An architecture of the OCI specification: more than [`Arch`], which has a table for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OciArch(&'static str);
@@ -243,6 +259,26 @@ impl Profile {
         }
     }
 
+    /// The first action whose denials nobody sees, since the kernel takes its errno for a restart.
+    #[must_use]
+    pub fn restart_errno(&self) -> Option<RestartErrno> {
+        let default = (None, self.default_action);
+        let rules = self.rules.iter().filter_map(|rule| {
+            let name = rule.names.first()?;
+            Some((Some(name), rule.action))
+        });
+        [default]
+            .into_iter()
+            .chain(rules)
+            .find_map(|(name, action)| match action {
+                Action::Errno(errno) if errno::RESTARTS.contains(&errno) => Some(RestartErrno {
+                    name: name.cloned(),
+                    errno,
+                }),
+                _ => None,
+            })
+    }
+
     /// The names that a rule allows (with `SCMP_ACT_ALLOW` or `SCMP_ACT_LOG`), with or without conditions.
     #[must_use]
     pub fn allowed_names(&self) -> BTreeSet<&str> {
@@ -272,5 +308,40 @@ mod tests {
         let mips = OciArch::from_name("SCMP_ARCH_MIPS");
         assert_eq!(mips.map(OciArch::name), Some("SCMP_ARCH_MIPS"));
         assert_eq!(mips.and_then(OciArch::arch), None);
+    }
+
+    #[test]
+    fn an_errno_that_the_kernel_keeps_for_itself_is_found() {
+        let with = |default_action, rule: Action| Profile {
+            default_action,
+            rules: vec![Rule {
+                names: ["acct".to_owned(), "bpf".to_owned()].into(),
+                action: rule,
+                conditions: Vec::new(),
+            }],
+            ..Profile::allowing(BTreeSet::new(), BTreeSet::new())
+        };
+        for errno in [0, 1, 38, 511, 517, 4095] {
+            let profile = with(Action::Errno(errno), Action::Errno(errno));
+            assert_eq!(profile.restart_errno(), None, "{errno}");
+        }
+        for errno in 512..=516 {
+            let found = with(Action::Errno(errno), Action::Allow).restart_errno();
+            assert_eq!(found, Some(RestartErrno { name: None, errno }));
+            let found = with(Action::Allow, Action::Errno(errno)).restart_errno();
+            let name = Some("acct".to_owned());
+            assert_eq!(found, Some(RestartErrno { name, errno }));
+            // A message to a tracer is no errno.
+            assert_eq!(
+                with(Action::Trace(errno), Action::Allow).restart_errno(),
+                None
+            );
+        }
+        let found = with(Action::KillProcess, Action::Errno(514)).restart_errno();
+        assert_eq!(
+            found.map(|found| found.to_string()).unwrap_or_default(),
+            "the rule for `acct` denies with errno 514: the kernel takes 512 to 516 for its own restart codes, so such a denial cannot be \
+             told from a call that is made again; use another errno, like 38"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Reading and writing of plain OCI JSON.
 
 use super::{Action, Condition, EPERM, OciArch, Op, Profile, Rule};
+use crate::errno;
 use crate::json::{self, Kind, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -83,7 +84,7 @@ impl fmt::Display for Reason {
                 write!(f, "`{}` is not {wanted}", json::shown(value))
             }
             Self::Index(index) => write!(f, "argument {index} does not exist, they are 0 to 5"),
-            Self::Errno(errno) => write!(f, "errno {errno} is above the kernel's 4095"),
+            Self::Errno(errno) => write!(f, "errno {errno} is above the kernel's {}", errno::MAX),
             Self::NoNames => f.write_str("a rule has to name a system call"),
             Self::Conflict(text) => f.write_str(text),
         }
@@ -317,12 +318,12 @@ fn action(token: &str, errno: Option<u32>, prefix: &str, name: &str) -> Result<A
     };
     let errno = match errno {
         None => EPERM,
-        Some(errno) => match u16::try_from(errno) {
-            Ok(errno) if errno <= 4095 => errno,
+        Some(given) => match u16::try_from(given) {
+            Ok(errno) if errno <= errno::MAX => errno,
             _ => {
                 return Err(ParseError::Field {
                     field: format!("{prefix}{errno_field}"),
-                    reason: Reason::Errno(errno),
+                    reason: Reason::Errno(given),
                 });
             }
         },

@@ -29,7 +29,7 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<Exit> {
 }
 
 fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
-    let profile = input::profile(&args.profile, args.quiet)?;
+    let profile = input::profile_to_judge(&args.profile, args.quiet)?;
     let name = args.profile.display().to_string();
     let with_command = !args.target.command.is_empty();
     let start = Start::parse(&args.target.command);
