@@ -4,14 +4,18 @@
 //! the profile would deny (a complain profile, or none at all) is known from the calls themselves, exactly by name; rules
 //! on arguments are judged as far as the arguments were recorded ([`crate::arguments`]).
 
+mod blame;
+
 use crate::arch::Arch;
 use crate::arguments;
 use crate::denial::{Denial, Denier};
 use crate::evidence::{self, Doubt, Given, Statement};
-use crate::observation::{Arguments, Caller, Observation, Phase, Sighting};
+use crate::observation::{Arguments, Caller, Observation, Phase, Sighting, UnknownNr};
 use crate::profile::{Action, Call, Condition, Effect, Op, Profile, Rule, decide, precedence};
 use crate::syscall;
 use std::collections::{BTreeMap, BTreeSet};
+
+pub use blame::Blame;
 
 /// What a run under a profile showed.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,6 +89,8 @@ pub struct Finding {
     pub processes: Vec<Denier>,
     /// Its arguments, some.
     pub samples: Vec<[u64; 6]>,
+    /// Whose denial it is.
+    pub blame: Blame,
 }
 
 /// What happened to a call that the profile denies.
@@ -116,7 +122,8 @@ impl Verdict {
         let mut findings = Vec::new();
         let mut tolerated = Vec::new();
         for denial in denials {
-            let mut finding = Finding::from(denial);
+            let blame = Blame::of(profile, observation.machine.arch, denial);
+            let mut finding = Finding::denied(denial, blame);
             if !started && finding.phase == Phase::Entered {
                 finding.phase = Phase::Runtime;
             }
@@ -165,9 +172,13 @@ impl Verdict {
                     how: How::WouldBe(action),
                     processes: sighting.caller.iter().map(first_caller).collect(),
                     samples: Vec::new(),
+                    blame: Blame::ByProfile,
                 });
             }
         }
+        let numbers = observation.unknown.iter();
+        findings
+            .extend(numbers.filter_map(|number| by_number(profile, observation, number, started)));
         findings.sort_by_key(Finding::order);
         tolerated.sort_by_key(Finding::order);
         let mut doubts = evidence::doubts(observation, Statement::Passed);
@@ -209,8 +220,10 @@ impl Verdict {
     }
 }
 
-impl From<&Denial> for Finding {
-    fn from(denial: &Denial) -> Self {
+impl Finding {
+    /// Of calls that a filter denied.
+    #[must_use]
+    pub fn denied(denial: &Denial, blame: Blame) -> Self {
         Self {
             arch: denial.arch,
             phase: denial.phase,
@@ -223,11 +236,10 @@ impl From<&Denial> for Finding {
             },
             processes: denial.processes.clone(),
             samples: denial.samples.clone(),
+            blame,
         }
     }
-}
 
-impl Finding {
     /// The name, or the number.
     #[must_use]
     pub fn shown(&self) -> String {
@@ -241,6 +253,36 @@ impl Finding {
         };
         (self.arch, self.phase, self.name.clone(), self.nr, result)
     }
+}
+
+/// A call by a number without a name that happened, and that the profile denies. No rule names it, so its arguments do not matter.
+fn by_number(
+    profile: &Profile,
+    observation: &Observation,
+    number: &UnknownNr,
+    started: bool,
+) -> Option<Finding> {
+    let counts = match number.phase {
+        Phase::App | Phase::Exec => true,
+        Phase::Entered => started,
+        Phase::Runtime | Phase::Hook => false,
+    };
+    let call = Call {
+        arch: number.arch,
+        nr: blame::number(number.nr),
+        args: [0; 6],
+    };
+    let action = decide(profile, observation.machine.arch, &call);
+    (counts && action != Action::Allow).then(|| Finding {
+        arch: number.arch,
+        phase: number.phase,
+        nr: number.nr,
+        name: None,
+        how: How::WouldBe(action),
+        processes: number.first.caller.iter().map(first_caller).collect(),
+        samples: Vec::new(),
+        blame: Blame::ByProfile,
+    })
 }
 
 /// The calls that happened and belong into a profile.
@@ -684,5 +726,84 @@ mod tests {
         assert!(!on("6.13.9", Arch::X86_64));
         assert!(!on("unknown", Arch::X86_64));
         assert!(!on("6.14.0", Arch::X32));
+    }
+
+    /// With KILL for the default, the profile that complains would end the program.
+    #[test]
+    fn numbers_without_a_name_are_judged() {
+        let mut seen = app(1, &["read"]);
+        let number = |arch, phase, nr| UnknownNr {
+            arch,
+            phase,
+            nr,
+            count: Some(3),
+            first: Sighting::default(),
+        };
+        seen.unknown = vec![
+            number(Arch::X86_64, Phase::App, 5000),
+            number(Arch::X86_64, Phase::App, -1),
+            number(Arch::X86_64, Phase::Exec, 900),
+            number(Arch::X86, Phase::App, 5000),
+            number(Arch::X86_64, Phase::Runtime, 5001),
+            number(Arch::X86_64, Phase::Entered, 5002),
+        ];
+        let kill = Profile {
+            default_action: Action::KillProcess,
+            ..allowing(&["read"])
+        };
+        let judged = |profile: &Profile, started| {
+            let verdict = Verdict::new(profile, &seen, &[], started);
+            assert!(!verdict.passed());
+            found(&verdict)
+        };
+        let would = |nr: i64, action| (nr.to_string(), How::WouldBe(action));
+        let cases = [
+            (kill.clone().complaining(), Action::Log),
+            (kill.clone(), Action::KillProcess),
+            (allowing(&["read"]), Action::Errno(ENOSYS)),
+        ];
+        for (profile, action) in cases {
+            let i386 = decide(
+                &profile,
+                Arch::X86_64,
+                &Call {
+                    arch: Arch::X86,
+                    nr: 5000,
+                    args: [0; 6],
+                },
+            );
+            let mut expect = vec![would(-1, action), would(5000, action)];
+            expect.push(would(900, action));
+            expect.push(would(5002, action));
+            expect.push(would(5000, i386));
+            assert_eq!(judged(&profile, true), expect);
+            expect.retain(|(nr, _)| nr != "5002");
+            assert_eq!(judged(&profile, false), expect);
+        }
+        let lenient = Profile {
+            default_action: Action::Allow,
+            architectures: [Arch::X86.into()].into(),
+            ..allowing(&[])
+        };
+        assert!(Verdict::new(&lenient, &seen, &[], true).passed());
+    }
+
+    #[test]
+    fn a_denial_says_whose_it_is() {
+        let profile = allowing(&["mseal", "read"]);
+        let denials = [
+            denial("getppid", Phase::App, -38),
+            denial("mseal", Phase::App, -38),
+            denial("read", Phase::App, -1),
+        ];
+        let verdict = Verdict::new(&profile, &app(1, &["read"]), &denials, true);
+        assert!(!verdict.passed());
+        let blames: Vec<Blame> = verdict
+            .findings
+            .iter()
+            .map(|finding| finding.blame)
+            .collect();
+        let unknown = Blame::UnknownToLibseccomp { since: "2.6.0" };
+        assert_eq!(blames, [Blame::ByProfile, unknown, Blame::ByAnotherFilter]);
     }
 }

@@ -6,7 +6,7 @@ use seccast_model::{
     junit::{Case, Outcome, suite},
     observation::{Target, wire},
     profile::{Action, Rule},
-    verdict::{self, Finding, How, Verdict, patched},
+    verdict::{self, Blame, Finding, How, Verdict, patched},
 };
 use serde_json::{Value, json};
 use std::{fmt::Write as _, time::Duration};
@@ -140,9 +140,9 @@ fn target(target: &Target) -> String {
     }
 }
 
-/// A denied call on one line.
+/// A denied call on one line. Whose denial it is comes with the verdict.
 pub fn denial(denial: &Denial) -> String {
-    describe(&Finding::from(denial))
+    describe(&Finding::denied(denial, Blame::ByProfile))
 }
 
 fn describe(finding: &Finding) -> String {
@@ -176,7 +176,20 @@ fn describe(finding: &Finding) -> String {
         let values: Vec<_> = sample.iter().map(|value| format!("{value:#x}")).collect();
         let _ = write!(line, "; arguments {}", values.join(" "));
     }
-    line
+    line + &blame(finding.blame)
+}
+
+/// Whose denial it is, if it is not the profile's, with the next step.
+fn blame(blame: Blame) -> String {
+    match blame {
+        Blame::ByProfile => String::new(),
+        Blame::ByAnotherFilter => "; the profile allows it, so another filter denied it: look for an outer filter, or one that the program \
+             installs"
+            .to_owned(),
+        Blame::UnknownToLibseccomp { since } => format!(
+            "; the profile allows it, but a libseccomp before {since} ignores the name: update libseccomp on this machine"
+        ),
+    }
 }
 
 fn process(process: &Denier) -> String {
@@ -310,6 +323,11 @@ fn finding(finding: &Finding) -> Value {
         "samples": finding.samples.iter().map(|sample| {
             sample.iter().map(|value| format!("{value:#x}")).collect::<Vec<_>>()
         }).collect::<Vec<_>>(),
+        "blame": match finding.blame {
+            Blame::ByProfile => json!({ "by": "profile" }),
+            Blame::ByAnotherFilter => json!({ "by": "another_filter" }),
+            Blame::UnknownToLibseccomp { since } => json!({ "by": "libseccomp", "since": since }),
+        },
     });
     let how = match finding.how {
         How::Denied {
@@ -395,5 +413,38 @@ mod tests {
         assert_eq!(verb(Action::Errno(38)), "answer ENOSYS");
         assert_eq!(verb(Action::Errno(0)), "answer errno 0");
         assert_eq!(verb(Action::Trap), "send SIGSYS");
+    }
+
+    #[test]
+    fn a_denial_that_the_profile_allows_names_its_origin() {
+        use seccast_model::{Arch, observation::Phase};
+        let says = |blame| {
+            let denial = Denial {
+                arch: Arch::X86_64,
+                phase: Phase::App,
+                nr: 462,
+                name: Some("mseal".to_owned()),
+                result: -38,
+                count: 1,
+                processes: Vec::new(),
+                others: 0,
+                samples: Vec::new(),
+            };
+            let found = Finding::denied(&denial, blame);
+            let by = finding(&found)["blame"]["by"].as_str().map(str::to_owned);
+            (describe(&found), by.unwrap_or_default())
+        };
+        let (line, by) = says(Blame::ByProfile);
+        assert_eq!(line, "mseal (x86_64, app): once ENOSYS");
+        assert_eq!(by, "profile");
+        let (line, by) = says(Blame::ByAnotherFilter);
+        assert!(line.contains("another filter denied it"), "{line}");
+        assert_eq!(by, "another_filter");
+        let (line, by) = says(Blame::UnknownToLibseccomp { since: "2.6.0" });
+        assert!(
+            line.contains("a libseccomp before 2.6.0 ignores the name"),
+            "{line}"
+        );
+        assert_eq!(by, "libseccomp");
     }
 }
