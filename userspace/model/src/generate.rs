@@ -801,7 +801,7 @@ pub(crate) mod tests {
         let late = generate(&[late], &bare()).unwrap();
         assert_eq!(
             late.diagnostics[0].message,
-            "no recording has the start of the target: the earliest began 61.234 s after it"
+            "no recording of this target has its start: the earliest began 61.234 s after it"
         );
     }
 

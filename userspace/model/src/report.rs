@@ -232,7 +232,7 @@ impl fmt::Display for Incomplete {
             }
             Self::StartedLate { nanoseconds } => write!(
                 f,
-                "no recording has the start of the target: the earliest began {}.{:03} s after it",
+                "no recording of this target has its start: the earliest began {}.{:03} s after it",
                 nanoseconds / 1_000_000_000,
                 nanoseconds / 1_000_000 % 1000
             ),

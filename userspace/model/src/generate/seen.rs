@@ -84,11 +84,12 @@ impl Seen {
             .filter(|(_, parts)| always(parts))
             .map(|(name, _)| name.clone())
             .collect();
+        let lives = merged.lives();
         let sighted = |((arch, part), joined): ((Arch, Part), Joined)| Sighted {
             arch,
             part,
             recording: joined.recording.to_string(),
-            recordings: joined.recordings.len(),
+            recordings: Merged::count_lives(&lives, &joined.recordings),
             first_ns: joined.first.first_ns,
             caller: joined.first.caller,
         };

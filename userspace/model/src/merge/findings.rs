@@ -41,7 +41,8 @@ impl Merged {
                 Incomplete::Losses { .. } => ("SC0005", "record again"),
                 Incomplete::StartedLate { .. } => (
                     "SC0006",
-                    "arm the recording with `--wait` and restart the target, or merge with a recording that has the start",
+                    "arm the recording with `--wait` and restart the target, or merge with a recording that has the start of the same image, container \
+                     name and program",
                 ),
                 Incomplete::UndecidedEntered { .. } => (
                     "SC0007",
@@ -79,13 +80,14 @@ impl Merged {
 
         let late = recordings()
             .filter(|one| one.started_late_ns.is_some())
-            .count();
-        if late > 0 && late < of {
+            .count()
+            .saturating_sub(self.without_start().len());
+        if late > 0 {
             find(
                 "SC0013",
                 Severity::Info,
                 format!(
-                    "{late} of {of} recordings began after their target's start; the start is taken from the others"
+                    "{late} of {of} recordings began after their target's start; the start is taken from others of the same target"
                 ),
                 None,
             );

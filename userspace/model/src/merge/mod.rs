@@ -1,6 +1,7 @@
 //! Several files made one: recordings, and profiles.
 
 mod findings;
+mod lives;
 pub mod observations;
 mod overlap;
 pub mod profiles;

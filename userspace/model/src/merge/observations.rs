@@ -4,7 +4,7 @@
 use crate::arch::Arch;
 use crate::evidence::{Doubt, Statement, doubts};
 use crate::observation::{
-    Arguments, EnteredAs, Extra, Observation, Phase, Sighting, Target, UnknownNr,
+    Arguments, EnteredAs, Extra, Life, Observation, Phase, Sighting, Target, UnknownNr,
 };
 use crate::report::Incomplete;
 use serde_json::Value;
@@ -80,12 +80,13 @@ pub struct UnknownSeen {
     pub counts: BTreeMap<RecordingId, u64>,
 }
 
-/// In how many recordings a name was seen, of those whose machine has an ABI that it was seen by.
+/// In how many lives a name was seen, of those on a machine with an ABI that it was seen by. Two recordings of one life of a container count
+/// as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Presence {
-    /// Recordings that saw it.
+    /// Lives in which it was seen.
     pub seen: usize,
-    /// Recordings that could have seen it.
+    /// Lives in which it could have been seen.
     pub of: usize,
 }
 
@@ -150,6 +151,10 @@ impl Merged {
     pub fn of(mut observation: Observation) -> Result<Self, MergeError> {
         let id: RecordingId = observation.recording_id.parse()?;
         let mut merged = Self::default();
+        if observation.life == Life::default() {
+            observation.life = Life::of(&observation);
+        }
+        observation.life.trim();
         let seen = |sighting: Sighting| Seen::new(id, observation.started_ns, sighting);
         merged.calls = split(&mut observation.calls, seen);
         merged.denied = split(&mut observation.denied, seen);
@@ -265,13 +270,10 @@ impl Merged {
                     .collect(),
             });
         }
-        // One recording that has the start is enough: the calls of all are joined.
-        let late: Option<Vec<u64>> = self
-            .recordings
-            .values()
-            .map(|one| one.started_late_ns)
-            .collect();
-        if let Some(nanoseconds) = late.and_then(|late| late.into_iter().min()) {
+        // One recording of a target that has the start is enough: the calls of all are joined.
+        let late = self.without_start();
+        let late = late.values().filter_map(|one| one.started_late_ns);
+        if let Some(nanoseconds) = late.min() {
             reasons.push(Incomplete::StartedLate { nanoseconds });
         }
         let recordings = ids(is_undecided);
@@ -305,7 +307,7 @@ impl Merged {
         reasons
     }
 
-    /// In how many recordings each name was seen that the application, a process that entered later, or a task that was blocked
+    /// In how many lives each name was seen that the application, a process that entered later, or a task that was blocked
     /// called.
     #[must_use]
     pub fn presence(&self) -> BTreeMap<&str, Presence> {
@@ -332,17 +334,21 @@ impl Merged {
                 }
             }
         }
-        let mut by_machine: BTreeMap<Arch, usize> = BTreeMap::new();
-        for recording in self.recordings.values() {
-            *by_machine
-                .entry(recording.machine.arch.native())
-                .or_default() += 1;
+        let lives = self.lives();
+        let mut by_machine: BTreeMap<Arch, BTreeSet<RecordingId>> = BTreeMap::new();
+        for (id, recording) in &self.recordings {
+            let native = recording.machine.arch.native();
+            by_machine.entry(native).or_default().insert(*id);
         }
-        let of =
-            |machines: BTreeSet<Arch>| machines.iter().filter_map(|it| by_machine.get(it)).sum();
+        let of = |machines: BTreeSet<Arch>| {
+            let recordings = machines
+                .iter()
+                .filter_map(|machine| by_machine.get(machine));
+            recordings.map(|ids| Self::count_lives(&lives, ids)).sum()
+        };
         seen.into_iter()
             .map(|(name, (recordings, machines))| {
-                let seen = recordings.len();
+                let seen = Self::count_lives(&lives, &recordings);
                 // A file may say that a call was seen by an ABI that its machine does not have.
                 let of = seen.max(of(machines));
                 (name, Presence { seen, of })
@@ -558,6 +564,7 @@ fn join_states(
                 .map(|process| (process.pid, process.comm.clone(), text(&process.extra)))
                 .collect::<Vec<_>>(),
             state.evidence.clone(),
+            state.life.program.clone(),
         )
     };
     if last(&other) > last(one) {
@@ -567,7 +574,13 @@ fn join_states(
         joined.entered_count = other.entered_count;
         joined.entered = other.entered;
         joined.evidence = other.evidence;
+        joined.life.program = other.life.program;
     }
+    joined.life.pids.extend(other.life.pids);
+    joined.life.trim();
+    let first = joined.life.first_ns.into_iter().chain(other.life.first_ns);
+    joined.life.first_ns = first.min();
+    join_extra(&mut joined.life.extra, other.life.extra);
     // A later state counts what an earlier one counted.
     join_most(&mut joined.losses, other.losses);
     joined.explanations_lost = one.explanations_lost.max(other.explanations_lost);

@@ -23,6 +23,8 @@ pub struct Observation {
     pub backend: Backend,
     /// What was recorded.
     pub target: Target,
+    /// What tells its life and its program from others; empty until recordings are joined, which takes their calls apart.
+    pub life: Life,
     /// Where it ran.
     pub machine: Machine,
     /// Start of the recording, nanoseconds since the Unix epoch.
@@ -73,6 +75,7 @@ impl Observation {
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
             backend,
             target: Target::default(),
+            life: Life::default(),
             machine,
             started_ns: 0,
             ended_ns: 0,
@@ -126,6 +129,19 @@ pub struct Target {
     pub cgroup_path: Option<String>,
     /// The command line, where seccast started it.
     pub command: Vec<String>,
+    /// Fields of newer versions.
+    pub extra: Extra,
+}
+
+/// What the calls of one recording tell of its target's life.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Life {
+    /// The file name of the program that was the first to make most of the application's calls.
+    pub program: Option<String>,
+    /// Processes that were the first to make one of the application's calls, the smallest ids in the recorder's pid namespace.
+    pub pids: BTreeSet<u32>,
+    /// The first call, nanoseconds since the start of the recording.
+    pub first_ns: Option<u64>,
     /// Fields of newer versions.
     pub extra: Extra,
 }

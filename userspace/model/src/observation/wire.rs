@@ -240,6 +240,8 @@ pub(crate) mod v1 {
         tool_version: String,
         backend: String,
         target: Target,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        life: Option<Life>,
         machine: Machine,
         started_ns: u64,
         ended_ns: u64,
@@ -476,6 +478,53 @@ pub(crate) mod v1 {
         }
     }
 
+    /// Twin of [`domain::Life`]; absent where nothing is known.
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Life {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        program: Option<String>,
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        pids: BTreeSet<u32>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        first_ns: Option<u64>,
+        #[serde(flatten)]
+        extra: Extra,
+    }
+
+    impl Life {
+        fn of(life: &domain::Life) -> Option<Self> {
+            let domain::Life {
+                program,
+                pids,
+                first_ns,
+                extra,
+            } = life.clone();
+            (*life != domain::Life::default()).then_some(Self {
+                program,
+                pids,
+                first_ns,
+                extra,
+            })
+        }
+    }
+
+    impl From<Life> for domain::Life {
+        fn from(life: Life) -> Self {
+            let Life {
+                program,
+                pids,
+                first_ns,
+                extra,
+            } = life;
+            Self {
+                program,
+                pids,
+                first_ns,
+                extra,
+            }
+        }
+    }
+
     /// Twin of [`domain::Machine`].
     #[derive(Debug, Serialize, Deserialize)]
     struct Machine {
@@ -569,6 +618,7 @@ pub(crate) mod v1 {
                     command: o.target.command.clone(),
                     extra: o.target.extra.clone(),
                 },
+                life: Life::of(&o.life),
                 machine: Machine {
                     kernel: o.machine.kernel.clone(),
                     arch: o.machine.arch.name().to_owned(),
@@ -713,6 +763,7 @@ pub(crate) mod v1 {
                 command: wire.target.command,
                 extra: wire.target.extra,
             },
+            life: wire.life.map(domain::Life::from).unwrap_or_default(),
             machine: domain::Machine {
                 kernel: wire.machine.kernel,
                 arch: arch("machine.arch", &wire.machine.arch)?,

@@ -4,8 +4,8 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use seccast_model::evidence::{End, Evidence, Given, Hidden, Running, Start};
 use seccast_model::observation::{
-    Arguments, Backend, Caller, EnteredAs, EnteredProcess, Extra, Machine, Observation, Phase, Pod,
-    Sighting, Target, UnknownNr,
+    Arguments, Backend, Caller, EnteredAs, EnteredProcess, Extra, Life, Machine, Observation,
+    Phase, Pod, Sighting, Target, UnknownNr,
 };
 use seccast_model::profile::{Action, Call, Condition, OciArch, Op, Profile, Rule};
 use seccast_model::{Arch, Policy, Runtime, syscall};
@@ -157,6 +157,21 @@ fn pod(id: u8) -> impl Strategy<Value = Option<Pod>> {
     prop::option::of(pod)
 }
 
+/// Of a file that is merged; else it comes of the calls.
+fn life() -> impl Strategy<Value = Life> {
+    let pids = prop_oneof![3 => btree_set(0..9_u32, 0..3), 1 => btree_set(any::<u32>(), 60..70)];
+    let program = prop::option::of(prop::sample::select(vec!["web", "sh\n"]));
+    let known = (program, pids, prop::option::of(0..9_u64), extra()).prop_map(
+        |(program, pids, first_ns, extra)| Life {
+            program: program.map(str::to_owned),
+            pids,
+            first_ns,
+            extra,
+        },
+    );
+    prop_oneof![1 => Just(Life::default()), 1 => known]
+}
+
 fn machine(id: u8) -> impl Strategy<Value = Machine> {
     let arch = [Arch::X86_64, Arch::X86_64, Arch::Aarch64, Arch::Riscv64][usize::from(id)];
     let libc = prop::option::of(Just(format!("libc {id}")));
@@ -201,6 +216,7 @@ pub(crate) fn observation() -> impl Strategy<Value = Observation> {
 prop_compose! {
     fn state(id: u8)(
         target in target(id),
+        life in life(),
         machine in machine(id),
         ended_ns in 0..3_u64,
         calls in calls(4),
@@ -222,6 +238,7 @@ prop_compose! {
             tool_version: "0.1.0".to_owned(),
             backend: [Backend::Ebpf, Backend::Ptrace][usize::from(id / 2)],
             target,
+            life,
             machine,
             started_ns: u64::from(id),
             ended_ns,
