@@ -1,7 +1,7 @@
 //! From a profile to a filter.
 
 use super::assemble::{Assembler, Label, Piece, Test};
-use super::{Filter, MAX_INSTRUCTIONS, high, low, value};
+use super::{Filter, MAX_INSTRUCTIONS, high, library, low, value};
 use crate::arch::Arch;
 use crate::profile::{Action, Condition, Effect, Op, Profile, Width, X32_BIT, precedence, width};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +20,16 @@ pub enum CompileError {
         /// As many it would have.
         instructions: usize,
     },
+    /// More than the kernel takes as libseccomp writes them, by which runtimes compile profiles.
+    #[error(
+        "libseccomp makes of the profile a filter of at least {instructions} instructions, more than the {max} that the kernel takes, so \
+         runtimes cannot load it: allow calls without conditions that have many of them",
+        max = MAX_INSTRUCTIONS
+    )]
+    TooLongForLibrary {
+        /// As many it would have at least.
+        instructions: usize,
+    },
 }
 
 /// The words of `struct seccomp_data`.
@@ -34,7 +44,7 @@ impl Filter {
     /// filter is used, so that it keeps the answer.
     ///
     /// # Errors
-    /// When it would be too long for the kernel.
+    /// When it, or the one that libseccomp makes, would be too long for the kernel.
     pub fn compile(profile: &Profile, native: Arch) -> Result<Self, CompileError> {
         let mut program = Program {
             profile,
@@ -59,6 +69,13 @@ impl Filter {
         if instructions.len() > MAX_INSTRUCTIONS {
             return Err(CompileError::TooLong {
                 instructions: instructions.len(),
+            });
+        }
+        // What is tried here has to be what a runtime can load.
+        let least = library::least_instructions(profile, native);
+        if least > MAX_INSTRUCTIONS {
+            return Err(CompileError::TooLongForLibrary {
+                instructions: least,
             });
         }
         Ok(Self { instructions })

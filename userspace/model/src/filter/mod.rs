@@ -6,6 +6,7 @@
 mod assemble;
 mod compile;
 mod interpret;
+mod library;
 
 use crate::errno;
 use crate::profile::{Action, Call};
