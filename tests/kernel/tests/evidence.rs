@@ -1,6 +1,10 @@
 //! What is called complete, or PASS, is so: programs and users that would have it said of less.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests are tests"
+)]
 
 mod root {
     use seccast_kernel::{

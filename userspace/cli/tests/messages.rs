@@ -139,8 +139,8 @@ fn a_field_that_is_wrong_is_told_with_its_path_and_place() {
             "\"app\"",
         ),
         (
-            "\"pid\": 23697",
-            "\"pid\": \"23697\"",
+            "\"pid\": 26777",
+            "\"pid\": \"26777\"",
             &["`calls.x86_64.app.accept4.caller.pid`", "string"],
             "\"pid\"",
         ),
@@ -160,7 +160,7 @@ fn what_is_wrong_and_long_is_cut() {
         ("\"seccast/observation.v1\"", "`schema`"),
         ("\"ebpf\"", "`backend`"),
         ("\"accept4\"", "`calls.x86_64.app`"),
-        ("26738077", "`calls.x86_64.app.accept4.first_ns`"),
+        ("60039668", "`calls.x86_64.app.accept4.first_ns`"),
     ] {
         let to = match field {
             "`schema`" => long.replacen("\"", "\"seccast/observation.v", 1),

@@ -186,6 +186,8 @@ pub enum Doubt {
     Hidden(Hidden),
     /// Calls whose arguments were not recorded well enough.
     Unjudged(BTreeSet<String>),
+    /// Calls that the profile allows were denied by a filter that is not the application's own.
+    OtherFilter(BTreeSet<String>),
 }
 
 /// Why `statement` may not be made of this run; nothing where it is proven.
@@ -353,6 +355,7 @@ impl Doubt {
             Self::Unwatched(_) => "unwatched",
             Self::Hidden(hidden) => hidden.name(),
             Self::Unjudged(_) => "unjudged",
+            Self::OtherFilter(_) => "other_filter",
         }
     }
 
@@ -391,9 +394,17 @@ impl Doubt {
             Self::Hidden(Hidden::OwnFilter) => {
                 "record the application with its own filter switched off, or allow by hand what its listener or tracer answers"
             }
+            Self::OtherFilter(_) => {
+                "give the container this profile alone, and run it where no filter is inherited (an outer container, LXC, a unit's SystemCallFilter)"
+            }
             Self::Unjudged(_) => "run it under the profile itself, where the kernel judges",
         }
     }
+}
+
+fn list(names: &BTreeSet<String>) -> String {
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    names.join(", ")
 }
 
 impl fmt::Display for Doubt {
@@ -479,14 +490,16 @@ impl fmt::Display for Doubt {
                 f,
                 "the application has a filter of its own that hands calls to a listener or a tracer: these calls were not seen"
             ),
-            Self::Unjudged(names) => {
-                let names: Vec<_> = names.iter().map(String::as_str).collect();
-                write!(
-                    f,
-                    "the profile looks at arguments that were not recorded: {}",
-                    names.join(", ")
-                )
-            }
+            Self::Unjudged(names) => write!(
+                f,
+                "the profile looks at arguments that were not recorded: {}",
+                list(names)
+            ),
+            Self::OtherFilter(names) => write!(
+                f,
+                "another filter denied what the profile allows: {}",
+                list(names)
+            ),
         }
     }
 }

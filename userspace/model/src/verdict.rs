@@ -24,6 +24,8 @@ pub struct Verdict {
     pub findings: Vec<Finding>,
     /// Calls of the container runtime that were denied, and the container started all the same.
     pub tolerated: Vec<Finding>,
+    /// Calls that another filter denied and the profile allows: the application's own, an outer one, or whoever they asked.
+    pub by_others: Vec<Finding>,
     /// Calls whose arguments were not recorded well enough to say whether the profile allows them.
     pub unjudged: BTreeSet<String>,
     /// Ways in which a call may have been missed: with one, nothing is proven.
@@ -121,11 +123,16 @@ impl Verdict {
     ) -> Self {
         let mut findings = Vec::new();
         let mut tolerated = Vec::new();
+        let mut by_others = Vec::new();
         for denial in denials {
             let blame = Blame::of(profile, observation.machine.arch, denial);
             let mut finding = Finding::denied(denial, blame);
             if !started && finding.phase == Phase::Entered {
                 finding.phase = Phase::Runtime;
+            }
+            if finding.blame == Blame::ByAnotherFilter {
+                by_others.push(finding);
+                continue;
             }
             // Hooks run before the filter.
             if started && matches!(denial.phase, Phase::Runtime | Phase::Hook) {
@@ -181,11 +188,18 @@ impl Verdict {
             .extend(numbers.filter_map(|number| by_number(profile, observation, number, started)));
         findings.sort_by_key(Finding::order);
         tolerated.sort_by_key(Finding::order);
+        by_others.sort_by_key(Finding::order);
         let mut doubts = evidence::doubts(observation, Statement::Passed);
         // Under the profile itself the kernel has judged them.
         let given = observation.evidence.as_ref().map(|it| &it.given);
         if !unjudged.is_empty() && given != Some(&Given::Profile) {
             doubts.push(Doubt::Unjudged(unjudged.clone()));
+        }
+        // The application's own filter may deny what it likes; another one that is there may hide what the profile would do.
+        if !by_others.is_empty() && !observation.own_filter {
+            doubts.push(Doubt::OtherFilter(
+                by_others.iter().map(Finding::shown).collect(),
+            ));
         }
         if !started && !doubts.contains(&Doubt::NotStarted) {
             doubts.push(Doubt::NotStarted);
@@ -193,6 +207,7 @@ impl Verdict {
         Self {
             findings,
             tolerated,
+            by_others,
             unjudged,
             losses: observation.losses.clone(),
             started,
@@ -804,6 +819,18 @@ mod tests {
             .map(|finding| finding.blame)
             .collect();
         let unknown = Blame::UnknownToLibseccomp { since: "2.6.0" };
-        assert_eq!(blames, [Blame::ByProfile, unknown, Blame::ByAnotherFilter]);
+        assert_eq!(blames, [Blame::ByProfile, unknown]);
+        assert_eq!(verdict.by_others[0].shown(), "read");
+
+        // The application's own filter may deny what it likes, and nobody knows what an outer one hides.
+        let denied = [denial("read", Phase::App, -1)];
+        for (own_filter, outcome) in [(true, Outcome::Pass), (false, Outcome::Inconclusive)] {
+            let seen = Observation {
+                own_filter,
+                ..app(1, &["read"])
+            };
+            let verdict = Verdict::new(&profile, &seen, &denied, true);
+            assert_eq!((verdict.outcome(), verdict.by_others.len()), (outcome, 1));
+        }
     }
 }

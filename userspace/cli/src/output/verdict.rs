@@ -51,6 +51,14 @@ pub fn text(name: &str, profile: &Profile, observation: &Observation, verdict: &
             names.join(", ")
         );
     }
+    if !verdict.by_others.is_empty() {
+        let names: Vec<_> = verdict.by_others.iter().map(Finding::shown).collect();
+        let _ = writeln!(
+            text,
+            "  denied by another filter, and allowed by the profile: {}",
+            names.join(", ")
+        );
+    }
     if !verdict.unjudged.is_empty() {
         let names: Vec<_> = verdict.unjudged.iter().map(String::as_str).collect();
         let _ = writeln!(
@@ -249,6 +257,7 @@ pub fn json(
             },
             "findings": verdict.findings.iter().map(finding).collect::<Vec<_>>(),
             "tolerated": verdict.tolerated.iter().map(finding).collect::<Vec<_>>(),
+            "by_others": verdict.by_others.iter().map(finding).collect::<Vec<_>>(),
             "unjudged": verdict.unjudged,
             "losses": verdict.losses,
             "under_way": verdict.under_way,

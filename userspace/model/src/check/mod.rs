@@ -624,7 +624,7 @@ mod tests {
         assert_eq!(found(&failed), [("SC0101", "ptrace", "error")]);
         assert_eq!(
             failed.findings[0].full_message(),
-            "ptrace is let through and redis.json denies it; first by redis-server[23697] /usr/bin/redis-server, 0.026 s after the start; \
+            "ptrace is let through and redis.json denies it; first by redis-server[26777] /usr/bin/redis-server, 0.060 s after the start; \
              risk: high (other_processes): reads, changes or takes over another process: its memory, its descriptors"
         );
         let accepted = outcome(&new, "allow_additions: [ptrace]");
