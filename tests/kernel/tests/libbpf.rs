@@ -51,12 +51,11 @@ mod root {
         map("KEYS")
             .update(&cgroup.id.to_ne_bytes(), &words([0, 0]), MapFlags::ANY)
             .unwrap();
+        // The flags come first, and all else is zero.
+        let mut slot = [0; size_of::<seccast_common::Slot>()];
+        slot[..4].copy_from_slice(&seccast_common::slot_flag::NO_EXEC.to_ne_bytes());
         map("SLOT")
-            .update(
-                &0u32.to_ne_bytes(),
-                &words([seccast_common::slot_flag::NO_EXEC, 0]),
-                MapFlags::ANY,
-            )
+            .update(&0u32.to_ne_bytes(), &slot, MapFlags::ANY)
             .unwrap();
         let wanted: Vec<_> = object_of_product::LIFECYCLE
             .iter()

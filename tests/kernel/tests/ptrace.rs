@@ -675,13 +675,14 @@ mod root {
             ["docker", "podman", "seccast"],
             "something was started or written"
         );
-        // A client that CMD starts is said.
+        // A client that CMD starts is said, and that its container was not watched.
         let (code, text) = refused(
             folder.path(),
             &path,
             &["--", "sh", "-c", "docker run redis; true"],
         );
-        assert_eq!(code, Some(0), "{text}");
+        assert_eq!(code, Some(1), "{text}");
         assert!(text.contains("client of docker"), "{text}");
+        assert!(text.contains("a container was not watched"), "{text}");
     }
 }
