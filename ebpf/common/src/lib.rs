@@ -1,9 +1,12 @@
 //! The contract between the eBPF programs and user space: sizes, numbers and `#[repr(C)]` values of the maps.
 //!
-//! Nothing here has padding that the verifier or a reader could trip over; each layout is asserted at compile time.
+//! Nothing here has padding that the verifier or a reader could trip over: `IntoBytes` does not derive for a type that has.
+//! `FromBytes` does not derive for a type that some bits are no value of.
 #![no_std]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Numbers per ABI. The native maximum was 471 in 2026, x32 ends at 547 (semantics 3.2).
 pub const NUMBERS: usize = 1024;
@@ -48,63 +51,71 @@ pub mod phase {
     pub const STARTS: u32 = super::PHASES - START;
 }
 
-/// Reasons to have missed something; indices of the `STATS` map.
+/// What a counter above zero means for the set of recorded calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Stat {
-    /// The map of recorded cgroups refused an entry.
-    CgroupsFull,
-    /// No slot was free for a new cgroup.
-    SlotsFull,
-    /// A cgroup lies deeper than [`LEVELS`].
-    TooDeep,
-    /// A process could not be given a phase; it counted as application.
-    NoPhase,
-    /// The map of numbers without a name was full.
-    UnknownFull,
-    /// The map of denied calls was full.
-    DeniedFull,
-    /// A map of processes that entered was full: their calls are the runtime's, or they are not named.
-    EnteredFull,
-    /// The map of arguments was full: values are missing, no call.
-    ArgumentsFull,
-    /// The ring buffer was full: an explanation is lost, no call.
-    RingFull,
-    /// A thread under a filter left a call, and it is not known whether it had entered it.
-    DeniedUnjudged,
+pub enum Cost {
+    /// A call may be missing from the recording.
+    Call,
+    /// The call that may be missing has a name on arm64 only, where the calls private to 32-bit Arm are out of range.
+    ArmCall,
+    /// No call is missing, but who made one, or with which arguments, may be.
+    Explanation,
 }
 
-impl Stat {
-    /// Every reason, in the order of the map.
-    pub const ALL: [Self; 10] = [
-        Self::CgroupsFull,
-        Self::SlotsFull,
-        Self::TooDeep,
-        Self::NoPhase,
-        Self::UnknownFull,
-        Self::DeniedFull,
-        Self::EnteredFull,
-        Self::ArgumentsFull,
-        Self::RingFull,
-        Self::DeniedUnjudged,
-    ];
-
-    /// The name in observation files.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::CgroupsFull => "cgroups_full",
-            Self::SlotsFull => "slots_full",
-            Self::TooDeep => "too_deep",
-            Self::NoPhase => "no_phase",
-            Self::UnknownFull => "unknown_full",
-            Self::DeniedFull => "denied_full",
-            Self::EnteredFull => "entered_full",
-            Self::ArgumentsFull => "arguments_full",
-            Self::RingFull => "ring_full",
-            Self::DeniedUnjudged => "denied_unjudged",
+/// Declares the counters: for each its variant, its name in observation files and its [`Cost`]. Everything else follows.
+macro_rules! stats {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $cost:ident;)*) => {
+        /// Reasons to have missed something; indices of the `STATS` map.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Stat {
+            $($(#[$doc])* $variant,)*
         }
-    }
+
+        impl Stat {
+            /// Every reason, in the order of the map.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
+
+            /// The name in observation files.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// What it costs.
+            #[must_use]
+            pub const fn cost(self) -> Cost {
+                match self {
+                    $(Self::$variant => Cost::$cost,)*
+                }
+            }
+        }
+    };
+}
+
+stats! {
+    /// The map of recorded cgroups refused an entry.
+    CgroupsFull = "cgroups_full", Call;
+    /// No slot was free for a new cgroup.
+    SlotsFull = "slots_full", Call;
+    /// A cgroup lies deeper than [`LEVELS`].
+    TooDeep = "too_deep", Call;
+    /// A process could not be given a phase; it counted as application.
+    NoPhase = "no_phase", Call;
+    /// The map of numbers without a name was full.
+    UnknownFull = "unknown_full", ArmCall;
+    /// The map of denied calls was full.
+    DeniedFull = "denied_full", Call;
+    /// A map of processes that entered was full: their calls are the runtime's, or they are not named.
+    EnteredFull = "entered_full", Call;
+    /// The map of arguments was full: values are missing, no call.
+    ArgumentsFull = "arguments_full", Explanation;
+    /// The ring buffer was full: an explanation is lost, no call.
+    RingFull = "ring_full", Explanation;
+    /// A thread under a filter left a call, and it is not known whether it had entered it.
+    DeniedUnjudged = "denied_unjudged", Explanation;
 }
 
 /// Flags of a slot.
@@ -120,7 +131,7 @@ pub mod slot_flag {
 }
 
 /// Value of `KEYS`, by cgroup id.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes)]
 #[repr(C)]
 pub struct Cgroup {
     /// The slot that its calls go to.
@@ -130,7 +141,7 @@ pub struct Cgroup {
 }
 
 /// Value of `SLOTS`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes)]
 #[repr(C)]
 pub struct Slot {
     /// [`slot_flag`].
@@ -154,7 +165,7 @@ pub struct Slot {
 }
 
 /// What was seen when the runtime executed a program.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes)]
 #[repr(C)]
 pub struct Start {
     /// Filters on the process.
@@ -174,7 +185,7 @@ impl Start {
 }
 
 /// Value of `TASKS`, by thread group id.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes)]
 #[repr(C)]
 pub struct Process {
     /// Whose phase this is.
@@ -196,7 +207,7 @@ pub struct Process {
 }
 
 /// Value of `ENTERED`: a process that came in from outside, and of whose line nobody has executed anything yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable, IntoBytes)]
 #[repr(C)]
 pub struct Entered {
     /// Where it entered.
@@ -222,7 +233,7 @@ pub mod line {
 }
 
 /// Value of `ENDED`: a line that ended without executing anything, by who entered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes)]
 #[repr(C)]
 pub struct Ended {
     /// Where it entered.
@@ -234,7 +245,7 @@ pub struct Ended {
 }
 
 /// Key of `UNKNOWN`: a number out of range.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes)]
 #[repr(C)]
 pub struct UnknownKey {
     /// As the tracepoint gave it.
@@ -246,7 +257,7 @@ pub struct UnknownKey {
 }
 
 /// Key of `DENIED`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes)]
 #[repr(C)]
 pub struct DeniedKey {
     /// The slot.
@@ -260,7 +271,7 @@ pub struct DeniedKey {
 }
 
 /// Key of `DENIERS`: a process that was denied a call, with the program that it ran.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes)]
 #[repr(C)]
 pub struct DenierKey {
     /// The call.
@@ -274,7 +285,7 @@ pub struct DenierKey {
 }
 
 /// Key of `DENIED_ARGS`: arguments of a call that was denied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes)]
 #[repr(C)]
 pub struct DeniedArgs {
     /// The call.
@@ -297,7 +308,7 @@ pub mod inside {
 /// How the arguments of a call are recorded: one or two scalars, masked, joined to one value.
 ///
 /// The calls and masks are user space's (`recorder::arguments`); 32-bit arguments are masked to what the kernel reads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes)]
 #[repr(C)]
 pub struct ArgumentRule {
     /// Index of the argument in the lower half, 0 to 5.
@@ -323,7 +334,7 @@ pub const SEEN: u8 = 1;
 pub const SEEN_ARGUMENTS: u8 = 3;
 
 /// Key of `ARG_COUNTS`: a call whose arguments are recorded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, Immutable, IntoBytes)]
 #[repr(C)]
 pub struct ArgumentCall {
     /// The slot.
@@ -337,7 +348,7 @@ pub struct ArgumentCall {
 }
 
 /// Key of `ARGS`: one value of a call's arguments.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes)]
 #[repr(C)]
 pub struct ArgumentKey {
     /// The call.
@@ -347,7 +358,7 @@ pub struct ArgumentKey {
 }
 
 /// Value of `UNKNOWN`, `DENIED` and `DENIERS`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes)]
 #[repr(C)]
 pub struct Counted {
     /// Calls.
@@ -373,7 +384,7 @@ pub mod event {
 }
 
 /// A number's first call in a block.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes)]
 #[repr(C)]
 pub struct Sighting {
     /// [`event::SIGHTING`].
@@ -399,7 +410,7 @@ pub struct Sighting {
 }
 
 /// An exec.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes)]
 #[repr(C)]
 pub struct Text {
     /// [`event::EXEC`].
@@ -424,7 +435,7 @@ pub struct Text {
 pub const ARGUMENTS: usize = 1024;
 
 /// A cgroup was made. Who made it may be gone when this is read: so its command line is here.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes)]
 #[repr(C)]
 pub struct Made {
     /// [`event::MKDIR`].
@@ -442,7 +453,7 @@ pub struct Made {
 }
 
 /// One record of the `tasks` iterator: what a task is blocked in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes)]
 #[repr(C)]
 pub struct Blocked {
     /// Its cgroup's id.
@@ -467,12 +478,14 @@ pub const fn position(abi: u32, nr: u32) -> usize {
     (abi as usize * NUMBERS + nr as usize) & (BLOCK - 1)
 }
 
+/// Sizes that the documents name, and other loaders rely on.
 const _: () = {
     assert!(size_of::<Cgroup>() == 8);
     assert!(size_of::<Start>() == 12);
     assert!(size_of::<Slot>() == 32 + 12 * phase::STARTS as usize);
     assert!(size_of::<Process>() == 40);
     assert!(size_of::<Entered>() == 40 + BLOCK);
+    assert!(size_of::<Ended>() == 24);
     assert!(size_of::<UnknownKey>() == 16);
     assert!(size_of::<DeniedKey>() == 24);
     assert!(size_of::<DenierKey>() == 40);
@@ -493,9 +506,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stats_are_indexed_in_order() {
+    fn stats_are_indexed_in_order_and_have_names_of_their_own() {
         for (index, stat) in Stat::ALL.into_iter().enumerate() {
             assert_eq!(stat as usize, index);
+            let same = |other: &&Stat| other.name() == stat.name();
+            assert_eq!(Stat::ALL.iter().filter(same).count(), 1, "{}", stat.name());
         }
     }
 

@@ -298,6 +298,39 @@ mod root {
         assert_eq!(all(&observation), x86_64(["getpgrp"]));
     }
 
+    /// One slot, and a process that lives longer than its recording: what it was there says nothing of the next.
+    #[test]
+    fn a_process_of_a_recording_that_is_over_enters_the_next_one() {
+        let Some(_serial) = kernel() else { return };
+        let (first, second) = (
+            Scope::new("moves-first").unwrap(),
+            Scope::new("moves-second").unwrap(),
+        );
+        let mut recorder = Recorder::start(1).unwrap();
+        let open =
+            |recorder: &Recorder, scope: &Scope| recorder.hierarchy().open(scope.path()).unwrap();
+        let (group, other) = (open(&recorder, &first), open(&recorder, &second));
+        let mut puppet = puppet();
+        first.add(puppet.pid()).unwrap();
+        let over = recorder
+            .watch_present(&group, false, Target::default())
+            .unwrap();
+        puppet.call(GETUID, &[]).unwrap();
+        let observation = recorder.observe(&over).unwrap();
+        assert_eq!(calls(&observation, Phase::App), x86_64(["getuid"]));
+        for slot in over.slots {
+            recorder.release(slot).unwrap();
+        }
+        let next = recorder
+            .watch_present(&other, false, Target::default())
+            .unwrap();
+        second.add(puppet.pid()).unwrap();
+        puppet.call(GETGID, &[]).unwrap();
+        let observation = recorder.observe(&next).unwrap();
+        assert_eq!(calls(&observation, Phase::Entered), x86_64(["getgid"]));
+        assert_eq!(all(&observation), x86_64(["getgid"]));
+    }
+
     #[test]
     fn a_pid_that_comes_again_on_the_other_side_is_another_process() {
         let Some(_serial) = kernel() else { return };

@@ -179,7 +179,7 @@ impl Kernel {
         file.read_to_end(&mut bytes).map_err(io)?;
         Ok(bytes
             .chunks_exact(size_of::<Blocked>())
-            .map(value)
+            .filter_map(value)
             .collect())
     }
 

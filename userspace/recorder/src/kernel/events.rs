@@ -3,6 +3,7 @@
 use super::Kernel;
 use seccast_common::{Made, Sighting, Text, event};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
+use zerocopy::FromBytes;
 
 /// One message of the ring buffer.
 #[derive(Clone, Debug)]
@@ -36,27 +37,21 @@ impl Kernel {
                 .get(..4)
                 .and_then(|four| four.try_into().ok())
                 .map_or(0, u32::from_ne_bytes);
-            let fits = |size| bytes.len() >= size;
-            match kind {
-                event::SIGHTING if fits(size_of::<Sighting>()) => {
-                    return Some(Event::Sighting(value(bytes)));
-                }
-                event::EXEC if fits(size_of::<Text>()) => return Some(Event::Exec(value(bytes))),
-                event::MKDIR if fits(size_of::<Made>()) => {
-                    return Some(Event::Mkdir(Box::new(value(bytes))));
-                }
-                _ => {}
+            let event = match kind {
+                event::SIGHTING => value(bytes).map(Event::Sighting),
+                event::EXEC => value(bytes).map(Event::Exec),
+                event::MKDIR => value(bytes).map(|made| Event::Mkdir(Box::new(made))),
+                _ => None,
+            };
+            if event.is_some() {
+                return event;
             }
         }
     }
 }
 
-/// A contract value at the front of `bytes`, which must be long enough.
-pub(super) fn value<T: Copy>(bytes: &[u8]) -> T {
-    assert!(
-        bytes.len() >= size_of::<T>(),
-        "a message of the ring is shorter than its kind"
-    );
-    // SAFETY: long enough, and any bits are a value of the contract's types (integers and arrays of them).
-    unsafe { bytes.as_ptr().cast::<T>().read_unaligned() }
+/// A contract value at the front of `bytes`; `None` if they are too few.
+pub(super) fn value<T: FromBytes>(bytes: &[u8]) -> Option<T> {
+    let (value, _) = T::read_from_prefix(bytes).ok()?;
+    Some(value)
 }

@@ -1,6 +1,8 @@
 //! The object, fitted to the running kernel: offsets from its BTF, and room for the recordings.
 
-use super::{Form, Kernel, KernelError, is_eperm, map_error, no_privilege, word::Word};
+use super::{
+    Form, Kernel, KernelError, is_eperm, map_error, no_privilege, slots::SlotMaps, word::Word,
+};
 use crate::btf::{BtfError, KernelBtf, VMLINUX};
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader, Endianness, include_bytes_aligned,
@@ -111,21 +113,13 @@ impl Kernel {
             form: Form::Raw,
             slow: None,
             keys: take(&mut ebpf, "KEYS")?,
-            tasks: take(&mut ebpf, "TASKS")?,
-            entered: take(&mut ebpf, "ENTERED")?,
-            ended: take(&mut ebpf, "ENDED")?,
+            of_slots: SlotMaps::take(&mut ebpf)?,
             slots: take(&mut ebpf, "SLOT")?,
             free: take(&mut ebpf, "FREE")?,
             blocks: take(&mut ebpf, "BLOCKS")?,
-            unknown: take(&mut ebpf, "UNKNOWN")?,
-            denied: take(&mut ebpf, "DENIED")?,
-            deniers: take(&mut ebpf, "DENIERS")?,
-            denied_args: take(&mut ebpf, "DENIED_ARGS")?,
             watching: take(&mut ebpf, "DENIALS")?,
             inside: take(&mut ebpf, "INSIDE")?,
             made: take(&mut ebpf, "MADE")?,
-            args: take(&mut ebpf, "ARGS")?,
-            arg_counts: take(&mut ebpf, "ARG_COUNTS")?,
             record_new: take(&mut ebpf, "RECORD_NEW")?,
             stats: take(&mut ebpf, "STATS")?,
             events: take(&mut ebpf, "EVENTS")?,
@@ -188,7 +182,7 @@ fn offsets(btf: &KernelBtf) -> Result<Vec<(&'static str, u32)>, BtfError> {
         .collect()
 }
 
-fn take<T: TryFrom<Map, Error = MapError>>(
+pub(super) fn take<T: TryFrom<Map, Error = MapError>>(
     ebpf: &mut Ebpf,
     name: &'static str,
 ) -> Result<T, KernelError> {

@@ -1,5 +1,6 @@
 //! The maps, typed: what is watched, and what was seen.
 
+use super::slots::of_slot;
 use super::{Kernel, KernelError, SlotId, map_error};
 use aya::{
     Ebpf, Pod,
@@ -10,14 +11,15 @@ use seccast_common::{
     DenierKey, Ended, Entered, PHASES, Process, Slot, Stat, UnknownKey,
 };
 use std::collections::BTreeMap;
+use zerocopy::{FromBytes, IntoBytes};
 
 /// A `#[repr(C)]` value of the contract.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub(super) struct Value<T>(pub(super) T);
 
-// SAFETY: only used for the types of `seccast_common`, which are `#[repr(C)]`, of integers, and without padding.
-unsafe impl<T: Copy + 'static> Pod for Value<T> {}
+// SAFETY: any bits are a `T` (`FromBytes`), and a `T` has no padding (`IntoBytes`).
+unsafe impl<T: FromBytes + IntoBytes + Copy + 'static> Pod for Value<T> {}
 
 /// BPF_NOEXIST of linux/bpf.h.
 const BPF_NOEXIST: u64 = 1;
@@ -50,10 +52,10 @@ impl Kernel {
     pub fn arguments(&self, slot: SlotId) -> Vec<(ArgumentCall, Vec<u64>, u32)> {
         let mut calls: BTreeMap<_, (Vec<u64>, u32)> = BTreeMap::new();
         let key = |call: &ArgumentCall| (call.abi_phase, call.nr);
-        for (call, count) in of_slot(&self.arg_counts, slot, |call, _| call.0.slot) {
+        for (call, count) in self.of_slots.arg_counts(slot) {
             calls.entry(key(&call.0)).or_default().1 = count;
         }
-        for (argument, _) in of_slot(&self.args, slot, |argument, _| argument.0.call.slot) {
+        for (argument, _) in self.of_slots.args(slot) {
             calls
                 .entry(key(&argument.0.call))
                 .or_default()
@@ -152,30 +154,19 @@ impl Kernel {
         self.generation.bump();
         self.settle();
         self.clear(slot)?;
-        purge(&mut self.tasks, slot, |_, value| value.0.slot);
         self.free
             .push(slot.0, 0)
             .map_err(|source| map_error("FREE", source))
     }
 
-    /// Forgets the calls of a slot; what it watches stays.
-    ///
-    /// # Errors
-    /// When a map refuses.
-    pub fn clear(&mut self, slot: SlotId) -> Result<(), KernelError> {
+    /// Forgets what a slot holds.
+    fn clear(&mut self, slot: SlotId) -> Result<(), KernelError> {
         for phase in 0..PHASES {
             self.blocks
                 .set(slot.0 * PHASES + phase, Value([0; BLOCK]), 0)
                 .map_err(|source| map_error("BLOCKS", source))?;
         }
-        purge(&mut self.unknown, slot, |key, _| key.0.slot);
-        purge(&mut self.denied, slot, |key, _| key.0.slot);
-        purge(&mut self.deniers, slot, |key, _| key.0.denied.slot);
-        purge(&mut self.denied_args, slot, |key, _| key.0.denied.slot);
-        purge(&mut self.args, slot, |key, _| key.0.call.slot);
-        purge(&mut self.arg_counts, slot, |key, _| key.0.slot);
-        purge(&mut self.entered, slot, |_, value| value.0.slot);
-        purge(&mut self.ended, slot, |_, value| value.0.slot);
+        self.of_slots.clear(slot);
         Ok(())
     }
 
@@ -220,7 +211,8 @@ impl Kernel {
             epoch: self.slot(slot)?.epoch,
             ..Process::default()
         };
-        self.tasks
+        self.of_slots
+            .tasks
             .insert(tgid, Value(process), 0)
             .map_err(|source| map_error("TASKS", source))
     }
@@ -228,7 +220,7 @@ impl Kernel {
     /// The slot and phase of a process.
     #[must_use]
     pub fn process(&self, tgid: u32) -> Option<Process> {
-        Some(self.tasks.get(&tgid, 0).ok()?.0)
+        Some(self.of_slots.tasks.get(&tgid, 0).ok()?.0)
     }
 
     /// The processes of a slot, by thread group id, wherever they are.
@@ -237,7 +229,8 @@ impl Kernel {
     /// When a map cannot be read.
     pub fn processes(&self, slot: SlotId) -> Result<Vec<(u32, Process)>, KernelError> {
         let epoch = self.slot(slot)?.epoch;
-        Ok(of_slot(&self.tasks, slot, |_, value| value.0.slot)
+        let processes = self.of_slots.tasks(slot);
+        Ok(processes
             .map(|(tgid, value)| (tgid, value.0))
             .filter(|(_, process)| process.epoch == epoch)
             .collect())
@@ -287,7 +280,8 @@ impl Kernel {
     /// Numbers out of range.
     #[must_use]
     pub fn unknown(&self, slot: SlotId) -> Vec<(UnknownKey, Counted)> {
-        of_slot(&self.unknown, slot, |key, _| key.0.slot)
+        self.of_slots
+            .unknown(slot)
             .map(|(key, value)| (key.0, value.0))
             .collect()
     }
@@ -295,7 +289,8 @@ impl Kernel {
     /// Denied calls.
     #[must_use]
     pub fn denied(&self, slot: SlotId) -> Vec<(DeniedKey, Counted)> {
-        of_slot(&self.denied, slot, |key, _| key.0.slot)
+        self.of_slots
+            .denied(slot)
             .map(|(key, value)| (key.0, value.0))
             .collect()
     }
@@ -303,7 +298,8 @@ impl Kernel {
     /// The processes that were denied calls.
     #[must_use]
     pub fn deniers(&self, slot: SlotId) -> Vec<(DenierKey, Counted)> {
-        of_slot(&self.deniers, slot, |key, _| key.0.denied.slot)
+        self.of_slots
+            .deniers(slot)
             .map(|(key, value)| (key.0, value.0))
             .collect()
     }
@@ -311,7 +307,8 @@ impl Kernel {
     /// Arguments of denied calls, each with the `ktime` of the first call with them.
     #[must_use]
     pub fn denied_arguments(&self, slot: SlotId) -> Vec<(DeniedArgs, u64)> {
-        of_slot(&self.denied_args, slot, |key, _| key.0.denied.slot)
+        self.of_slots
+            .denied_args(slot)
             .map(|(key, time)| (key.0, time))
             .collect()
     }
@@ -343,7 +340,8 @@ impl Kernel {
     /// Processes that entered and of whose line nobody has executed anything.
     #[must_use]
     pub fn entered(&self, slot: SlotId) -> Vec<Entered> {
-        of_slot(&self.entered, slot, |_, value| value.0.slot)
+        self.of_slots
+            .entered(slot)
             .map(|(_, value)| value.0)
             .collect()
     }
@@ -351,7 +349,8 @@ impl Kernel {
     /// Lines that ended without executing anything; their calls are in the block of [`common::phase::UNDECIDED`].
     #[must_use]
     pub fn ended(&self, slot: SlotId) -> Vec<Ended> {
-        of_slot(&self.ended, slot, |_, value| value.0.slot)
+        self.of_slots
+            .ended(slot)
             .map(|(_, value)| value.0)
             .collect()
     }
@@ -383,29 +382,6 @@ fn insert_new<K: Pod, V: Pod>(
             Ok(())
         }
         inserted => inserted.map_err(|source| map_error(name, source)),
-    }
-}
-
-/// The entries of a slot; `of`: where an entry says whose it is.
-fn of_slot<K: Pod, V: Pod>(
-    map: &HashMap<MapData, K, V>,
-    slot: SlotId,
-    of: impl Fn(&K, &V) -> u32,
-) -> impl Iterator<Item = (K, V)> {
-    map.iter()
-        .flatten()
-        .filter(move |(key, value)| of(key, value) == slot.0)
-}
-
-/// Removes them. One that is gone already, or comes while it runs, is nobody's loss: the slot records nothing.
-fn purge<K: Pod, V: Pod>(
-    map: &mut HashMap<MapData, K, V>,
-    slot: SlotId,
-    of: impl Fn(&K, &V) -> u32,
-) {
-    let keys: Vec<_> = of_slot(map, slot, of).map(|(key, _)| key).collect();
-    for key in keys {
-        let _ = map.remove(&key);
     }
 }
 

@@ -1,12 +1,14 @@
 //! The eBPF object in the kernel. Nothing else of the recorder touches aya.
 //!
 //! `load` fits the object to the running kernel and loads it, `attach` puts its programs on their hooks, `maps` reads and
-//! writes its maps by type (`word` is the one that is mapped), `events` reads its ring buffer.
+//! writes its maps by type (`slots` are those whose entries belong to slots, `word` is the one that is mapped), `events` reads
+//! its ring buffer.
 
 mod attach;
 mod events;
 mod load;
 mod maps;
+mod slots;
 mod word;
 
 pub use attach::LIFECYCLE;
@@ -20,10 +22,8 @@ use aya::{
     programs::{ProgramError, raw_trace_point::RawTracePointLinkId},
 };
 use maps::Value;
-use seccast_common::{
-    self as common, ArgumentCall, ArgumentKey, BLOCK, Counted, DeniedArgs, DeniedKey, DenierKey,
-    Ended, Entered, Process, Slot, UnknownKey,
-};
+use seccast_common::{self as common, BLOCK, Slot};
+use slots::SlotMaps;
 use std::{error::Error, io};
 use word::Word;
 
@@ -149,21 +149,13 @@ pub struct Kernel {
     /// Why it is not [`Form::Fast`].
     slow: Option<String>,
     keys: HashMap<MapData, u64, Value<common::Cgroup>>,
-    tasks: HashMap<MapData, u32, Value<Process>>,
-    entered: HashMap<MapData, u64, Value<Entered>>,
-    ended: HashMap<MapData, u64, Value<Ended>>,
+    of_slots: SlotMaps,
     slots: Array<MapData, Value<Slot>>,
     free: Queue<MapData, u32>,
     blocks: Array<MapData, Value<[u8; BLOCK]>>,
-    unknown: HashMap<MapData, Value<UnknownKey>, Value<Counted>>,
-    denied: HashMap<MapData, Value<DeniedKey>, Value<Counted>>,
-    deniers: HashMap<MapData, Value<DenierKey>, Value<Counted>>,
-    denied_args: HashMap<MapData, Value<DeniedArgs>, u64>,
     watching: Array<MapData, u32>,
     inside: HashMap<MapData, u32, u32>,
     made: HashMap<MapData, u64, u32>,
-    args: HashMap<MapData, Value<ArgumentKey>, u32>,
-    arg_counts: HashMap<MapData, Value<ArgumentCall>, u32>,
     record_new: Array<MapData, u32>,
     stats: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,

@@ -5,7 +5,8 @@ use super::{
 };
 use crate::{arguments, clock, kernel::SlotId, proc, runtime::bundle::Bundle};
 use seccast_common::{
-    self as common, ARGUMENT_VALUES, BLOCK, Counted, NUMBERS, Stat, abi, phase, position, slot_flag,
+    self as common, ARGUMENT_VALUES, BLOCK, Cost, Counted, NUMBERS, Stat, abi, phase, position,
+    slot_flag,
 };
 use seccast_model::{
     arch::Arch,
@@ -410,10 +411,10 @@ impl Recorder {
 
 /// Does what this counts cost no call that a profile could name? Of the numbers out of range, only those private to Arm have names.
 pub(super) fn is_explanation(machine: Arch, stat: Stat) -> bool {
-    match stat {
-        Stat::ArgumentsFull | Stat::RingFull | Stat::DeniedUnjudged => true,
-        Stat::UnknownFull => machine != Arch::Aarch64,
-        _ => false,
+    match stat.cost() {
+        Cost::Call => false,
+        Cost::ArmCall => machine != Arch::Aarch64,
+        Cost::Explanation => true,
     }
 }
 
