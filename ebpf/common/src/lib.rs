@@ -22,8 +22,10 @@ pub const LEVELS: u32 = 64;
 pub const SLOTS: usize = 64;
 /// No slot: a cgroup that is not recorded.
 pub const NO_SLOT: u32 = u32::MAX;
-/// Longest text of an event, in bytes: a path or a file name, cut.
+/// Longest text of an event, in bytes: the file name of an exec, cut.
 pub const TEXT: usize = 256;
+/// Longest name of a cgroup, in bytes, with its zero: NAME_MAX of linux/limits.h and one.
+pub const NAME: usize = 256;
 
 /// ABI rows. On arm64 row 0 is AArch64 and row 1 AArch32.
 pub mod abi {
@@ -444,10 +446,12 @@ pub struct Made {
     pub pid: u32,
     /// The cgroup's id.
     pub cgroup: u64,
+    /// The id of the cgroup that it was made in. A path could be longer than any event: user space keeps the tree.
+    pub parent: u64,
     /// Length of the command line, which may be more than is kept.
     pub length: u64,
-    /// Path of the cgroup, zero-terminated.
-    pub path: [u8; TEXT],
+    /// Own name of the cgroup, zero-terminated.
+    pub name: [u8; NAME],
     /// The command line: arguments, each with a zero.
     pub arguments: [u8; ARGUMENTS],
 }
@@ -497,7 +501,7 @@ const _: () = {
     assert!(size_of::<Sighting>() == 104);
     assert!(size_of::<Text>() == 48 + TEXT);
     assert!(size_of::<Blocked>() == 48);
-    assert!(size_of::<Made>() == 24 + TEXT + ARGUMENTS);
+    assert!(size_of::<Made>() == 32 + NAME + ARGUMENTS);
     assert!(BLOCK.is_power_of_two());
 };
 

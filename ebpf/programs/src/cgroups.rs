@@ -17,7 +17,7 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use core::ffi::c_void;
-use seccast_common::{ARGUMENTS, Cgroup, LEVELS, Made, NO_SLOT, Stat, TEXT, event};
+use seccast_common::{ARGUMENTS, Cgroup, LEVELS, Made, NAME, NO_SLOT, Stat, event};
 
 /// A cgroup without an entry: gives it one there and then if it belongs to what is watched. 1 if it has one now, else 0.
 ///
@@ -97,10 +97,10 @@ fn cgroup_attach(_: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "cgroup_mkdir")]
 fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
     let cgroup: u64 = ctx.arg(0);
-    let path: u64 = ctx.arg(1);
     let cgroup = cgroup as *const u8;
+    // The tracepoint's path is cut where the kernel's buffer for it ends: the parent's id and the own name are not.
     // SAFETY: the tracepoint's cgroup; offsets come from BTF.
-    let (hierarchy, id) = unsafe {
+    let (hierarchy, id, parent, name) = unsafe {
         (
             follow::<u32, 2>(
                 cgroup,
@@ -113,6 +113,18 @@ fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
                 cgroup,
                 [globals::CGROUP_KN.get(), globals::KERNFS_NODE_ID.get()],
             ),
+            follow::<u64, 3>(
+                cgroup,
+                [
+                    globals::CGROUP_KN.get(),
+                    globals::KERNFS_NODE_PARENT.get(),
+                    globals::KERNFS_NODE_ID.get(),
+                ],
+            ),
+            follow::<u64, 2>(
+                cgroup,
+                [globals::CGROUP_KN.get(), globals::KERNFS_NODE_NAME.get()],
+            ),
         )
     };
     // It fires for every hierarchy; ids of others could equal one of cgroup2.
@@ -124,13 +136,13 @@ fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
     }
     #[cfg(feature = "log")]
     aya_log_ebpf::debug!(&ctx, "new cgroup {}", id);
-    announce(id, path as *const u8);
+    announce(id, parent, name as *const u8);
     0
 }
 
 /// Tells user space of a new cgroup, with the command line of who makes it.
 #[inline(always)]
-fn announce(id: u64, path: *const u8) {
+fn announce(id: u64, parent: u64, name: *const u8) {
     let Some(mut entry) = EVENTS.reserve_untyped::<Made>(0) else {
         count(Stat::RingFull);
         return;
@@ -153,9 +165,10 @@ fn announce(id: u64, path: *const u8) {
         (*at).kind = event::MKDIR;
         (*at).pid = (bpf_get_current_pid_tgid() >> 32) as u32;
         (*at).cgroup = id;
+        (*at).parent = parent;
         (*at).length = end.saturating_sub(start);
-        (*at).path = [0; TEXT];
-        let _ = bpf_probe_read_kernel_str_bytes(path, &mut (*at).path);
+        (*at).name = [0; NAME];
+        let _ = bpf_probe_read_kernel_str_bytes(name, &mut (*at).name);
         (*at).arguments = [0; ARGUMENTS];
         let size = (end.saturating_sub(start)).min(ARGUMENTS as u64) as u32;
         let to = (&raw mut (*at).arguments).cast();

@@ -81,6 +81,10 @@ globals! {
     CSS_SET_DFL_CGRP = 0;
     /// kernfs_node.id: a cgroup's id.
     KERNFS_NODE_ID = 0;
+    /// kernfs_node.__parent (6.15+), else .parent: the node of the cgroup above.
+    KERNFS_NODE_PARENT = 0;
+    /// kernfs_node.name, a pointer: a cgroup's own name.
+    KERNFS_NODE_NAME = 0;
     /// pt_regs.orig_ax, or pt_regs.syscallno on arm64.
     REGS_NR = 120;
     /// pt_regs.orig_x0 on arm64, where the result has overwritten the first argument when a call ends.

@@ -39,6 +39,7 @@ pub struct Bundle {
     pub(crate) hooks: Map<String, Value>,
     pub(crate) mounts: Vec<Value>,
     pub(crate) cgroups_path: Option<String>,
+    pub(crate) annotations: Map<String, Value>,
     pub(crate) readonly: bool,
 }
 
@@ -56,6 +57,7 @@ impl Bundle {
             hooks: Map::new(),
             mounts: Vec::new(),
             cgroups_path: None,
+            annotations: Map::new(),
             readonly: true,
         }
     }
@@ -155,6 +157,13 @@ impl Bundle {
         self
     }
 
+    /// Sets an annotation, such as those by which the runtime behind a kubelet tells a Pod.
+    #[must_use]
+    pub fn annotation(mut self, name: &str, value: &str) -> Self {
+        self.annotations.insert(name.to_owned(), value.into());
+        self
+    }
+
     /// Whether the container may write to its root; the caches of [`crate::rootfs`] are shared, so only for own trees.
     #[must_use]
     pub fn readonly(mut self, on: bool) -> Self {
@@ -214,6 +223,9 @@ impl Bundle {
         });
         if !self.hooks.is_empty() {
             config["hooks"] = Value::Object(self.hooks.clone());
+        }
+        if !self.annotations.is_empty() {
+            config["annotations"] = Value::Object(self.annotations.clone());
         }
         config
     }

@@ -1,12 +1,21 @@
 //! cgroup2 directories: their ids, their processes, and where they are mounted.
 //!
 //! A cgroup's id is the inode of its directory and what `bpf_get_current_cgroup_id` returns (4.18+).
+//!
+//! A path may be longer than one `open` takes: every file here is opened by way of [`reach`].
 
+mod reach;
+mod tree;
+
+pub use tree::Tree;
+
+use reach::reach;
 use seccast_model::near;
 use std::{
     collections::BTreeSet,
+    ffi::OsString,
     fs, io,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{DirEntryExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -134,7 +143,7 @@ impl Hierarchy {
                     .find(|root| below(root, told).as_deref() == Some(path))
                     .map(Path::to_owned);
             }
-            folders.extend(subdirectories(&folder));
+            folders.extend(children(&folder).into_iter().map(|child| child.dir));
         }
         None
     }
@@ -143,6 +152,11 @@ impl Hierarchy {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         is_whole(&self.mount)
+    }
+
+    /// The id of what is mounted.
+    pub(crate) fn root(&self) -> u64 {
+        metadata(&self.mount).map_or(ROOT, |root| root.ino())
     }
 
     /// Where it is mounted.
@@ -175,7 +189,7 @@ impl Hierarchy {
         let outside = below
             .components()
             .any(|part| !matches!(part, std::path::Component::Normal(_)));
-        match fs::metadata(&dir) {
+        match metadata(&dir) {
             Ok(metadata) if metadata.is_dir() && !outside => Ok(Cgroup {
                 path: format!("/{}", below.display()),
                 dir,
@@ -193,9 +207,9 @@ impl Hierarchy {
         let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else {
             return Vec::new();
         };
-        let names = subdirectories(parent)
+        let names = children(parent)
             .into_iter()
-            .filter_map(|found| Some(found.file_name()?.to_string_lossy().into_owned()));
+            .map(|child| child.name.to_string_lossy().into_owned());
         let folder = parent.strip_prefix(&self.mount).unwrap_or(parent);
         let path = |name| format!("/{}", folder.join(name).display());
         let near = near::names(&name.to_string_lossy(), names);
@@ -207,12 +221,21 @@ impl Hierarchy {
     /// # Errors
     /// When the process is gone or its cgroup is not below the mount.
     pub fn of_process(&self, pid: u32) -> Result<Cgroup, CgroupError> {
-        let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))
-            .map_err(|_| CgroupError::NoProcess { pid })?;
+        let text = match fs::read_to_string(format!("/proc/{pid}/cgroup")) {
+            Ok(text) => text,
+            Err(error) if error.raw_os_error() == Some(libc::ENAMETOOLONG) => {
+                return self.holding(pid).ok_or(CgroupError::NoProcess { pid });
+            }
+            Err(_) => return Err(CgroupError::NoProcess { pid }),
+        };
         let path = text
             .lines()
             .find_map(|line| line.strip_prefix("0::"))
             .ok_or(CgroupError::NotMounted)?;
+        // The kernel cuts a path to what its buffer holds, or refuses as above.
+        if path.len() >= reach::LONGEST {
+            return self.holding(pid).ok_or(CgroupError::NoProcess { pid });
+        }
         let path = path.trim_end_matches(" (deleted)");
         let outside = || CgroupError::Outside {
             pid,
@@ -223,63 +246,71 @@ impl Hierarchy {
         self.open(&below.to_string_lossy())
     }
 
+    /// The cgroup that lists a process.
+    fn holding(&self, pid: u32) -> Option<Cgroup> {
+        self.all()
+            .map(|found| found.cgroup)
+            .find(|cgroup| pids(&cgroup.dir.join("cgroup.procs")).contains(&pid))
+    }
+
+    /// Every cgroup but the root, each after the one that it lies in.
+    fn all(&self) -> impl Iterator<Item = Found> {
+        let root = Cgroup {
+            path: String::new(),
+            id: self.root(),
+            dir: self.mount.clone(),
+        };
+        let below = |parent: &Cgroup| {
+            let found = |child: Child| Found {
+                parent: parent.id,
+                cgroup: Cgroup {
+                    path: format!("{}/{}", parent.path, child.name.to_string_lossy()),
+                    dir: child.dir,
+                    id: child.id,
+                },
+            };
+            children(&parent.dir)
+                .into_iter()
+                .map(found)
+                .collect::<Vec<_>>()
+        };
+        let mut next = below(&root);
+        std::iter::from_fn(move || {
+            let found = next.pop()?;
+            next.extend(below(&found.cgroup));
+            Some(found)
+        })
+    }
+
     /// Every cgroup whose last path element contains `id`, conmon's excepted (semantics 4).
     #[must_use]
     pub fn containing(&self, id: &str) -> Vec<Cgroup> {
-        let mut found = Vec::new();
-        let mut folders = vec![self.mount.clone()];
-        while let Some(folder) = folders.pop() {
-            for dir in subdirectories(&folder) {
-                let name = dir
-                    .file_name()
-                    .map(|name| name.to_string_lossy().into_owned())
-                    .unwrap_or_default();
-                if name.contains(id) && !name.contains("conmon") {
-                    if let Ok(below) = dir.strip_prefix(&self.mount)
-                        && let Ok(cgroup) = self.open(&below.to_string_lossy())
-                    {
-                        found.push(cgroup);
-                    }
-                } else {
-                    folders.push(dir);
-                }
+        let carries = |cgroup: &Cgroup| {
+            let name = cgroup.path.rsplit('/').next().unwrap_or_default();
+            name.contains(id) && !name.contains("conmon")
+        };
+        let mut found: Vec<Cgroup> = Vec::new();
+        for cgroup in self.all().map(|found| found.cgroup) {
+            // What lies below one that carries it is the container's own doing.
+            if carries(&cgroup) && !found.iter().any(|above| cgroup.lies_below(above)) {
+                found.push(cgroup);
             }
         }
         found.sort_by(|left, right| left.path.cmp(&right.path));
         found
     }
 
-    /// The path of a cgroup by its id, if it still exists.
-    #[must_use]
-    pub fn path_of(&self, id: u64) -> Option<String> {
-        let mut folders = subdirectories(&self.mount);
-        while let Some(folder) = folders.pop() {
-            if fs::metadata(&folder).is_ok_and(|metadata| metadata.ino() == id) {
-                let below = folder.strip_prefix(&self.mount).ok()?;
-                return Some(format!("/{}", below.display()));
-            }
-            folders.extend(subdirectories(&folder));
-        }
-        None
-    }
-
     /// Every cgroup without a process in it or below it.
     #[must_use]
     pub fn empty(&self) -> Vec<Cgroup> {
-        let mut found = Vec::new();
-        let mut folders = subdirectories(&self.mount);
-        while let Some(folder) = folders.pop() {
-            folders.extend(subdirectories(&folder));
-            let empty = fs::read_to_string(folder.join("cgroup.events"))
-                .is_ok_and(|events| events.lines().any(|line| line == "populated 0"));
-            if empty
-                && let Ok(below) = folder.strip_prefix(&self.mount)
-                && let Ok(cgroup) = self.open(&below.to_string_lossy())
-            {
-                found.push(cgroup);
-            }
-        }
-        found
+        let is_empty = |cgroup: &Cgroup| {
+            read(&cgroup.dir.join("cgroup.events"))
+                .is_ok_and(|events| events.lines().any(|line| line == "populated 0"))
+        };
+        self.all()
+            .map(|found| found.cgroup)
+            .filter(is_empty)
+            .collect()
     }
 
     /// Makes a cgroup.
@@ -288,11 +319,13 @@ impl Hierarchy {
     /// When the directory cannot be made.
     pub fn create(&self, path: &str) -> Result<Cgroup, CgroupError> {
         let dir = self.mount.join(path.trim_start_matches('/'));
-        fs::create_dir(&dir).map_err(|source| CgroupError::Io {
-            action: "create cgroup",
-            path: dir.clone(),
-            source,
-        })?;
+        reach(&dir)
+            .and_then(fs::create_dir)
+            .map_err(|source| CgroupError::Io {
+                action: "create cgroup",
+                path: dir.clone(),
+                source,
+            })?;
         self.open(path)
     }
 }
@@ -312,7 +345,7 @@ impl Cgroup {
     pub fn ids(&self) -> BTreeSet<u64> {
         self.subtree()
             .iter()
-            .filter_map(|dir| Some(fs::metadata(dir).ok()?.ino()))
+            .filter_map(|dir| Some(metadata(dir).ok()?.ino()))
             .collect()
     }
 
@@ -321,7 +354,7 @@ impl Cgroup {
     pub fn parent(&self) -> Option<Self> {
         let (path, _) = self.path.rsplit_once('/')?;
         let dir = self.dir.parent()?.to_owned();
-        let id = fs::metadata(&dir).ok()?.ino();
+        let id = metadata(&dir).ok()?.ino();
         (!path.is_empty()).then(|| Self {
             path: path.to_owned(),
             dir,
@@ -329,11 +362,16 @@ impl Cgroup {
         })
     }
 
+    fn lies_below(&self, above: &Self) -> bool {
+        let rest = self.path.strip_prefix(&above.path);
+        rest.is_some_and(|rest| rest.starts_with('/'))
+    }
+
     fn subtree(&self) -> Vec<PathBuf> {
         let mut all = vec![self.dir.clone()];
         let mut next = 0;
         while next < all.len() {
-            all.extend(subdirectories(&all[next]));
+            all.extend(children(&all[next]).into_iter().map(|child| child.dir));
             next += 1;
         }
         all
@@ -342,13 +380,13 @@ impl Cgroup {
     /// Does it still exist, as the same directory?
     #[must_use]
     pub fn exists(&self) -> bool {
-        fs::metadata(&self.dir).is_ok_and(|metadata| metadata.ino() == self.id)
+        metadata(&self.dir).is_ok_and(|metadata| metadata.ino() == self.id)
     }
 
     /// Is a process in it or below it? False when it is gone.
     #[must_use]
     pub fn populated(&self) -> bool {
-        match fs::read_to_string(self.dir.join("cgroup.events")) {
+        match read(&self.dir.join("cgroup.events")) {
             Ok(events) => self.exists() && events.lines().any(|line| line == "populated 1"),
             // The root has no such file.
             Err(_) => self.exists() && !self.processes().is_empty(),
@@ -361,7 +399,7 @@ impl Cgroup {
     /// When the kernel refuses.
     pub(crate) fn open_procs(&self) -> Result<fs::File, CgroupError> {
         let path = self.dir.join("cgroup.procs");
-        let opened = fs::File::options().write(true).open(&path);
+        let opened = reach(&path).and_then(|path| fs::File::options().write(true).open(path));
         opened.map_err(|source| CgroupError::Io {
             action: "open",
             path,
@@ -375,7 +413,8 @@ impl Cgroup {
     /// When the kernel refuses.
     pub fn add(&self, pid: u32) -> Result<(), CgroupError> {
         let path = self.dir.join("cgroup.procs");
-        fs::write(&path, pid.to_string()).map_err(|source| CgroupError::Io {
+        let written = reach(&path).and_then(|path| fs::write(path, pid.to_string()));
+        written.map_err(|source| CgroupError::Io {
             action: "write",
             path,
             source,
@@ -387,11 +426,13 @@ impl Cgroup {
     /// # Errors
     /// When the kernel refuses.
     pub fn remove(&self) -> Result<(), CgroupError> {
-        fs::remove_dir(&self.dir).map_err(|source| CgroupError::Io {
-            action: "remove",
-            path: self.dir.clone(),
-            source,
-        })
+        reach(&self.dir)
+            .and_then(fs::remove_dir)
+            .map_err(|source| CgroupError::Io {
+                action: "remove",
+                path: self.dir.clone(),
+                source,
+            })
     }
 }
 
@@ -437,22 +478,47 @@ fn below(namespace: &Path, told: &str) -> Option<PathBuf> {
     Some(path)
 }
 
+/// A cgroup with the id of the one that it lies in.
+struct Found {
+    parent: u64,
+    cgroup: Cgroup,
+}
+
+/// A directory in a directory.
+struct Child {
+    name: OsString,
+    dir: PathBuf,
+    id: u64,
+}
+
+fn metadata(path: &Path) -> io::Result<fs::Metadata> {
+    reach(path).and_then(fs::metadata)
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    reach(path).and_then(fs::read_to_string)
+}
+
 fn pids(path: &Path) -> Vec<u32> {
-    fs::read_to_string(path)
+    read(path)
         .unwrap_or_default()
         .lines()
         .filter_map(|line| line.parse().ok())
         .collect()
 }
 
-fn subdirectories(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else {
+fn children(folder: &Path) -> Vec<Child> {
+    let Ok(entries) = reach(folder).and_then(fs::read_dir) else {
         return Vec::new();
     };
     entries
         .flatten()
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
+        .map(|entry| Child {
+            dir: folder.join(entry.file_name()),
+            name: entry.file_name(),
+            id: entry.ino(),
+        })
         .collect()
 }
 

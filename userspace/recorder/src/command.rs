@@ -6,7 +6,7 @@ use crate::{
 };
 use seccast_model::{Filter, filter::Instruction};
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Read as _, Write as _},
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::{Child, Command, ExitStatus},
@@ -156,13 +156,7 @@ pub fn cgroup(hierarchy: &Hierarchy) -> Result<Cgroup, CgroupError> {
     let below = |parent: &str| {
         let parent = hierarchy.open(parent)?;
         // Both ends of the move lie below it, so that the kernel asks for the right to write there as well (cgroup2 delegation).
-        let procs = parent.dir.join("cgroup.procs");
-        let writable = File::options().write(true).open(&procs);
-        writable.map_err(|source| CgroupError::Io {
-            action: "write",
-            path: procs,
-            source,
-        })?;
+        parent.open_procs()?;
         hierarchy.create(&format!("{}/{name}", parent.path.trim_end_matches('/')))
     };
     let own = hierarchy

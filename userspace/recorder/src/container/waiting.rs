@@ -102,7 +102,7 @@ impl Waiting {
             folders: cri::folders(),
         };
         recorder.kernel_mut().watch_denials(true)?;
-        recorder.kernel_mut().record_new(true)?;
+        recorder.record_new(true)?;
         // Made by an engine or by hand, with nothing in it yet: whatever enters it enters from now on.
         for cgroup in recorder.hierarchy().empty() {
             recorder.kernel_mut().count_as_new(cgroup.id)?;
@@ -168,7 +168,7 @@ impl Waiting {
     ) -> Result<Vec<Recording>, ContainerError> {
         let mut found = std::mem::take(&mut self.created);
         if !self.many && !found.is_empty() {
-            recorder.kernel_mut().record_new(false)?;
+            recorder.record_new(false)?;
             self.release_others(recorder)?;
             return Ok(found);
         }
@@ -198,7 +198,7 @@ impl Waiting {
         self.look_at_states(recorder);
         self.learn_ids();
         self.ask_events();
-        while let Some(id) = self.found(&recorded) {
+        while let Some(id) = self.found(recorder, &recorded) {
             found.push(self.claim(recorder, id)?);
             if !self.many {
                 return Ok(found);
@@ -225,10 +225,10 @@ impl Waiting {
     }
 
     /// A cgroup whose announcement was lost with a full ring is found by its inode; if it is gone, it has no path.
-    fn add_unannounced(&mut self, recorder: &Recorder, recorded: &BTreeSet<u64>) {
+    fn add_unannounced(&mut self, recorder: &mut Recorder, recorded: &BTreeSet<u64>) {
         for id in recorded {
             if !self.candidates.contains_key(id) {
-                let path = recorder.hierarchy().path_of(*id).unwrap_or_default();
+                let path = recorder.path_of(*id).unwrap_or_default();
                 let candidate = Candidate::new(path, &self.folders);
                 self.candidates.insert(*id, candidate);
             }
@@ -310,15 +310,9 @@ impl Waiting {
     /// The wanted cgroup in which something was called. The uppermost of a container's: what lies below it is the
     /// container's own doing. One that carries the id may have its processes further down; the runtime makes missing
     /// parents as well, such as a pod's.
-    fn found(&self, recorded: &BTreeSet<u64>) -> Option<u64> {
-        let lives_below = |path: &str| {
-            let below = format!("{path}/");
-            recorded.iter().any(|id| {
-                self.candidates
-                    .get(id)
-                    .is_some_and(|other| other.path.starts_with(&below))
-            })
-        };
+    fn found(&self, recorder: &Recorder, recorded: &BTreeSet<u64>) -> Option<u64> {
+        let tree = recorder.tree();
+        let lives_below = |above: u64| recorded.iter().any(|id| tree.is_below(*id, above));
         self.candidates
             .iter()
             .filter(|(id, candidate)| {
@@ -326,10 +320,11 @@ impl Waiting {
                     self.wanted.is(identity)
                         && (recorded.contains(id)
                             || (id_in(&candidate.path) == Some(identity.id.as_str())
-                                && lives_below(&candidate.path)))
+                                && lives_below(**id)))
                 })
             })
-            .min_by_key(|(_, candidate)| candidate.path.len())
+            // One that is not known is no uppermost.
+            .min_by_key(|(id, _)| tree.depth(**id).unwrap_or(usize::MAX))
             .map(|(id, _)| *id)
     }
 
@@ -386,9 +381,10 @@ impl Waiting {
                 continue;
             };
             candidate.since = now;
-            if recorder.hierarchy().open(&candidate.path).is_err() {
+            let there = recorder.hierarchy().open(&candidate.path);
+            if !there.is_ok_and(|there| there.id == id) {
                 self.candidates.remove(&id);
-                recorder.kernel_mut().count_as_old(id);
+                recorder.kernel_mut().forget(id);
             }
         }
         Ok(())
@@ -410,44 +406,34 @@ impl Waiting {
             .candidates
             .remove(&id)
             .unwrap_or_else(|| Candidate::new(String::new(), &[]));
-        let below = format!("{path}/");
-        let is_below = |waiting: &Self, cgroup: u64| {
-            let candidate = waiting.candidates.get(&cgroup);
-            candidate.is_some_and(|candidate| candidate.path.starts_with(&below))
-        };
-        // What is made below it from now on folds into its slot, also where its processes live further down.
-        let kernel = recorder.kernel_mut();
-        let recorded = kernel.recorded();
-        if let Some((_, slot)) = recorded
-            .iter()
-            .find(|(cgroup, _)| *cgroup == id || is_below(self, *cgroup))
-        {
-            kernel.watch_unless_recorded(*slot, id)?;
-        }
-        if !self.many {
-            kernel.record_new(false)?;
-        }
-        let recorded = kernel.recorded().into_iter();
-        let slots: BTreeSet<SlotId> = recorded
-            .filter(|(cgroup, _)| *cgroup == id || is_below(self, *cgroup))
-            .map(|(_, slot)| slot)
-            .collect();
-        self.candidates
-            .retain(|_, candidate| !candidate.path.starts_with(&below));
-        self.claimed.extend(&slots);
-        if !self.many {
-            self.release_others(recorder)?;
-        }
         let dir = recorder
             .hierarchy()
             .mount()
             .join(path.trim_start_matches('/'));
+        let cgroup = Cgroup { path, dir, id };
+        // What is made below it from now on folds into its slot, also where its processes live further down.
+        if let Some(slot) = recorded_at(recorder, id).first() {
+            let kernel = recorder.kernel_mut();
+            kernel.watch_unless_recorded(*slot, id)?;
+        }
+        // What was made below it before and has a slot of its own is announced by now.
+        recorder.catch_up();
+        let slots: BTreeSet<SlotId> = recorded_at(recorder, id).into_iter().collect();
+        self.candidates
+            .retain(|candidate, _| !recorder.tree().is_below(*candidate, id));
+        if !self.many {
+            recorder.record_new(false)?;
+        }
+        self.claimed.extend(&slots);
+        if !self.many {
+            self.release_others(recorder)?;
+        }
         let mut identity = identity.unwrap_or_default();
         // The id in a path is no engine's mark; who was told to start it is known.
         let engine = self.wanted.engine.filter(|kind| !kind.is_runtime());
         identity.engine = identity.engine.or(engine);
         let target = identity.target();
-        let mut recording = recorder.recording(slots, Cgroup { path, dir, id }, target);
+        let mut recording = recorder.recording(slots, cgroup, target);
         recording.client = self.client_of(&identity);
         recording.bundle = identity.bundle;
         self.describe(&mut recording);
@@ -489,6 +475,16 @@ impl Waiting {
         }
         any
     }
+}
+
+/// The slots of a cgroup and of those below it.
+fn recorded_at(recorder: &Recorder, id: u64) -> Vec<SlotId> {
+    let own = |cgroup: u64| cgroup == id || recorder.tree().is_below(cgroup, id);
+    let recorded = recorder.kernel().recorded().into_iter();
+    recorded
+        .filter(|(cgroup, _)| own(*cgroup))
+        .map(|(_, slot)| slot)
+        .collect()
 }
 
 /// Who made a cgroup. The command line is the kernel's; the process may be gone. Where it lives, it must not be a

@@ -52,6 +52,8 @@ const OFFSETS: &[(&str, &str, &[&str])] = &[
     ("CGROUP_ROOT_HIERARCHY_ID", "cgroup_root", &["hierarchy_id"]),
     ("CSS_SET_DFL_CGRP", "css_set", &["dfl_cgrp"]),
     ("KERNFS_NODE_ID", "kernfs_node", &["id"]),
+    ("KERNFS_NODE_PARENT", "kernfs_node", &["__parent", "parent"]),
+    ("KERNFS_NODE_NAME", "kernfs_node", &["name"]),
     #[cfg(target_arch = "x86_64")]
     ("TASK_STATUS", "task_struct", &["thread_info.status"]),
     #[cfg(target_arch = "x86_64")]

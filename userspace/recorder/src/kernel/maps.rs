@@ -128,6 +128,15 @@ impl Kernel {
         Ok(())
     }
 
+    /// Forgets a cgroup that is gone, unless it is recorded. Its id never comes again.
+    pub fn forget(&mut self, cgroup: u64) {
+        let _ = self.made.remove(&cgroup);
+        let ignored = self.keys.get(&cgroup, 0);
+        if ignored.is_ok_and(|entry| entry.0.slot == common::NO_SLOT) {
+            let _ = self.keys.remove(&cgroup);
+        }
+    }
+
     /// Stops recording the given cgroups, empties the slot and gives it back.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ mod observe;
 
 use crate::{
     arguments,
-    cgroup::{Cgroup, CgroupError, Hierarchy, is_id},
+    cgroup::{Cgroup, CgroupError, Hierarchy, Tree, is_id},
     clock,
     engine::{Client, Details},
     kernel::{Event, Kernel, KernelError, SlotId},
@@ -149,7 +149,7 @@ impl Recording {
 pub struct Made {
     /// Its id.
     pub id: u64,
-    /// Path below the cgroup2 mount.
+    /// Path below the cgroup2 mount; the own name alone, without a slash, if announcements were lost and it is gone.
     pub path: String,
     /// Who made it.
     pub creator: u32,
@@ -201,6 +201,9 @@ pub struct Recorder {
     kernel: Kernel,
     hierarchy: Hierarchy,
     arch: Arch,
+    tree: Tree,
+    /// What was taken in and not told of yet.
+    unread: Vec<News>,
     firsts: HashMap<(u32, u32, u32, u32), First>,
     files: HashMap<u64, String>,
     /// What the runtime executed first into a block: the time and the file.
@@ -226,6 +229,8 @@ impl Recorder {
             kernel,
             hierarchy,
             arch,
+            tree: Tree::default(),
+            unread: Vec::new(),
             firsts: HashMap::new(),
             files: HashMap::new(),
             starts: HashMap::new(),
@@ -248,6 +253,27 @@ impl Recorder {
     /// The kernel side.
     pub fn kernel_mut(&mut self) -> &mut Kernel {
         &mut self.kernel
+    }
+
+    /// The cgroups, with those that are gone again, while new ones are recorded.
+    #[must_use]
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// From now on every new cgroup gets a slot of its own at its first call, and is announced; or no more.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn record_new(&mut self, on: bool) -> Result<(), RecorderError> {
+        self.kernel.record_new(on)?;
+        // What is made from here on is announced, and what there is can be found.
+        self.tree = if on {
+            Tree::of(&self.hierarchy)
+        } else {
+            Tree::default()
+        };
+        Ok(())
     }
 
     /// Stops recording into a slot and forgets what it held.
@@ -515,6 +541,12 @@ impl Recorder {
     /// # Errors
     /// When polling fails.
     pub fn poll(&mut self, timeout: Duration) -> Result<Vec<News>, RecorderError> {
+        let mut news = std::mem::take(&mut self.unread);
+        let timeout = if news.is_empty() {
+            timeout
+        } else {
+            Duration::ZERO
+        };
         let mut fd = libc::pollfd {
             fd: self.kernel.events_fd().as_raw_fd(),
             events: libc::POLLIN,
@@ -532,11 +564,18 @@ impl Recorder {
                 .into());
             }
         }
-        let mut news = Vec::new();
         while let Some(event) = self.kernel.next_event() {
             news.push(self.take(event));
         }
         Ok(news)
+    }
+
+    /// Takes in what has been announced by now; the next poll tells of it.
+    pub(crate) fn catch_up(&mut self) {
+        while let Some(event) = self.kernel.next_event() {
+            let news = self.take(event);
+            self.unread.push(news);
+        }
     }
 
     fn take(&mut self, event: Event) -> News {
@@ -591,7 +630,7 @@ impl Recorder {
                 let line = &made.arguments[..kept.min(made.arguments.len())];
                 News::Made(Made {
                     id: made.cgroup,
-                    path: text(&made.path),
+                    path: self.take_made(made.cgroup, made.parent, &text(&made.name)),
                     creator: made.pid,
                     command_line: if cut {
                         Vec::new()
@@ -601,6 +640,23 @@ impl Recorder {
                 })
             }
         }
+    }
+
+    /// Takes in a new cgroup, and tells its path.
+    fn take_made(&mut self, id: u64, parent: u64, name: &str) -> String {
+        for gone in self.tree.add(&self.hierarchy, id, parent, name) {
+            self.kernel.forget(gone);
+        }
+        self.path_of(id).unwrap_or_else(|| name.to_owned())
+    }
+
+    /// The path of a cgroup below the mount, while new ones are recorded. If an announcement was lost, it is found by its inode
+    /// while it is there.
+    pub(crate) fn path_of(&mut self, id: u64) -> Option<String> {
+        self.tree.path(id).or_else(|| {
+            self.tree.find(&self.hierarchy);
+            self.tree.path(id)
+        })
     }
 
     /// The ABI of a row, if this machine has it.
