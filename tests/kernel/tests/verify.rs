@@ -439,6 +439,72 @@ mod root {
         );
     }
 
+    /// With KILL for its default, the profile ends the same program: `patched` aside, that is what the verdict has to say.
+    #[test]
+    fn numbers_without_a_name_are_judged_under_a_profile_that_complains() {
+        let Some(_serial) = kernel() else { return };
+        let mut complain = own();
+        complain["defaultAction"] = "SCMP_ACT_LOG".into();
+        complain.as_object_mut().unwrap().remove("defaultErrnoRet");
+        complain["architectures"] = json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]);
+        let command = Command::new(path("unknown"));
+        let verdict = verify(&complain, &[], &command);
+        assert_eq!(verdict.code(), Some(1), "{}", verdict.output.stderr);
+        let mut numbers: Vec<(&str, i64)> = verdict
+            .findings()
+            .into_iter()
+            .inspect(|(name, finding)| {
+                assert_eq!(*name, "-");
+                assert_eq!(finding["would_be"]["action"], "SCMP_ACT_LOG");
+            })
+            .map(|(_, finding)| {
+                (
+                    finding["arch"].as_str().unwrap(),
+                    finding["nr"].as_i64().unwrap(),
+                )
+            })
+            .collect();
+        numbers.sort_unstable();
+        let expect = [
+            ("i386", 1001),
+            ("i386", 6000),
+            ("x32", 1002),
+            ("x86_64", -1),
+            ("x86_64", 1000),
+            ("x86_64", 5000),
+        ];
+        assert_eq!(numbers, expect);
+
+        let mut kill = complain.clone();
+        kill["defaultAction"] = "SCMP_ACT_KILL_PROCESS".into();
+        assert!(!verify(&kill, &[], &command).output.status.success());
+    }
+
+    /// The program's own filter denies what the profile allows.
+    #[test]
+    fn a_denial_by_the_programs_own_filter_is_not_the_profiles() {
+        let Some(_serial) = kernel() else { return };
+        let mut profile = own();
+        let names = profile["syscalls"][0]["names"].as_array_mut().unwrap();
+        names.extend(["getgid", "prctl", "seccomp"].map(Value::from));
+        let command = Command::new(path("own_filter_seccomp"));
+        let verdict = verify(&profile, &[], &command);
+        let finding = verdict.failed("getuid");
+        assert_eq!(finding["denied"]["result"], -13);
+        assert_eq!(finding["blame"]["by"], "another_filter");
+        assert!(verdict.patched.is_none());
+
+        let names = profile["syscalls"][0]["names"].as_array_mut().unwrap();
+        names.retain(|name| name != "getgid" && name != "getuid");
+        let verdict = verify(&profile, &[], &command);
+        let blames: Vec<_> = verdict
+            .findings()
+            .into_iter()
+            .map(|(name, finding)| (name, finding["blame"]["by"].as_str().unwrap()))
+            .collect();
+        assert_eq!(blames, [("getgid", "profile"), ("getuid", "profile")]);
+    }
+
     #[test]
     fn a_container_that_is_waited_for_is_judged_under_the_filter_that_it_has() {
         let Some(_serial) = kernel() else { return };

@@ -2,8 +2,11 @@
 
 use super::{Recorder, RecorderError, Recording, named, split, text};
 use seccast_common::{DENIED_SAMPLES, DeniedKey, Stat};
-use seccast_model::denial::{Denial, Denier};
+use seccast_model::denial::{Denial, Denier, MAX_SAMPLES};
 use std::collections::{BTreeMap, BTreeSet};
+
+// Fewer samples than this are all that there are.
+const _: () = assert!(DENIED_SAMPLES as usize == MAX_SAMPLES);
 
 impl Recorder {
     /// From now on counts the calls that filters deny. Called before the target starts it misses none; of one that runs see
