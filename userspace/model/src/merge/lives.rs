@@ -7,8 +7,14 @@ use crate::arch::Arch;
 use crate::observation::{Life, Observation, Phase, Sighting, Target};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Process ids that are kept of a recording, the smallest.
-pub(super) const MAX_PIDS: usize = 64;
+/// Process ids and programs that are kept of a recording: the smallest, and the first by name.
+pub(super) const MAX_KEPT: usize = 64;
+
+/// Programs that run others' files: that two containers run one of these says nothing.
+const INTERPRETERS: [&str; 13] = [
+    "ash", "bash", "busybox", "dash", "deno", "env", "java", "node", "perl", "php", "python",
+    "ruby", "sh",
+];
 
 /// For each recording one that stands for its life: the first of those that share it.
 pub(crate) type Lives = BTreeMap<RecordingId, RecordingId>;
@@ -143,20 +149,26 @@ fn are_of_one_target(late: &Observation, whole: &Observation) -> bool {
     }
     let has_image = same_digest || one.image.is_some();
     let in_pods = one.pod.is_some() && other.pod.is_some();
-    // Replicas have one image and names of their own; the containers of a Pod have names that all of its replicas share.
-    if in_pods && one.container_name != other.container_name {
-        return false;
-    }
-    if !has_image && differ(name(one), name(other)) {
+    // Replicas have names of their own, but the containers of a Pod have names that all of its replicas share.
+    if (in_pods || !has_image) && differ(name(one), name(other)) {
         return false;
     }
     if !one.command.is_empty() && !other.command.is_empty() && one.command != other.command {
         return false;
     }
-    match (&late.life.program, &whole.life.program) {
-        (Some(one), Some(other)) => one == other,
-        _ => has_image && in_pods && one.container_name.is_some(),
+    let has_name = name(one).is_some() && name(one) == name(other);
+    match &late.life.program {
+        Some(program) if !whole.life.programs.is_empty() => {
+            whole.life.programs.contains(program) && (has_name || !is_interpreter(program))
+        }
+        _ => has_image && has_name,
     }
+}
+
+/// Whether it is one, of any version.
+fn is_interpreter(program: &str) -> bool {
+    let name = program.trim_end_matches(|it: char| it.is_ascii_digit() || it == '.');
+    INTERPRETERS.contains(&name)
 }
 
 /// The name that a container was given.
@@ -197,14 +209,18 @@ impl Life {
         // Of two that made as many the first by name.
         let most = programs.iter().rev().max_by_key(|(_, calls)| **calls);
         life.program = most.map(|(file, _)| (*file).to_owned());
+        life.programs = programs.into_keys().map(str::to_owned).collect();
         life.trim();
         life
     }
 
-    /// Keeps the smallest process ids: of a union the same, whatever was joined first.
+    /// Keeps the first of what there is too much of: of a union the same, whatever was joined first.
     pub(super) fn trim(&mut self) {
-        while self.pids.len() > MAX_PIDS {
+        while self.pids.len() > MAX_KEPT {
             self.pids.pop_last();
+        }
+        while self.programs.len() > MAX_KEPT {
+            self.programs.pop_last();
         }
     }
 }
@@ -347,6 +363,32 @@ mod tests {
         }
     }
 
+    /// The entry point is a script that executes the server: most calls are first made by the shell.
+    #[test]
+    fn a_server_behind_an_entry_point_is_the_same_target() {
+        let image = || Target {
+            image: Some("redis".to_owned()),
+            ..Target::default()
+        };
+        let caller = |exe: &str| Sighting {
+            caller: Some(Caller {
+                exe: Some(exe.to_owned()),
+                ..Caller::default()
+            }),
+            ..Sighting::default()
+        };
+        let mut whole = within(of(1, "docker-entrypoint.sh", 1, (10, 20)), image());
+        let calls = whole.calls.values_mut().next().unwrap();
+        calls.insert("accept4".to_owned(), caller("/usr/bin/redis-server"));
+        let late = within(late(of(2, "redis-server", 1, (50, 60)), 7), image());
+        let incomplete = |all: &[Observation]| Merged::new(all).unwrap().incomplete();
+        assert_eq!(incomplete(&[whole.clone(), late.clone()]), []);
+        let other = within(of(3, "redis-cli", 1, (50, 60)), image());
+        assert_eq!(incomplete(&[other.clone(), late.clone()]).len(), 1);
+        // One that completes it is enough.
+        assert_eq!(incomplete(&[other, whole, late]), []);
+    }
+
     #[test]
     fn a_start_completes_recordings_of_the_same_target_alone() {
         let image = |image: &str| Target {
@@ -360,6 +402,10 @@ mod tests {
         let container = |name: &str| Target {
             container_name: Some(name.to_owned()),
             ..Target::default()
+        };
+        let named = |of: &str, name: &str| Target {
+            container_name: Some(name.to_owned()),
+            ..image(of)
         };
         let pod = |pod: &str, name: &str, digest: &str| Target {
             image_digest: Some(digest.to_owned()),
@@ -412,6 +458,13 @@ mod tests {
                 true,
             ),
             (image("redis"), image("redis"), "", "", false),
+            // Any number of programs run by a shell are of one image; a name tells them apart.
+            (image("busybox"), image("busybox"), "sh", "sh", false),
+            (image("a"), image("a"), "python3.11", "python3.11", false),
+            (named("a", "job"), named("a", "job"), "sh", "sh", true),
+            (named("a", "job-1"), named("a", "job-2"), "web", "web", true),
+            (named("a", "job"), named("a", "job"), "web", "api", false),
+            (named("a", "job"), named("a", "job"), "", "", true),
             (container("web"), container("web"), "web", "web", true),
             (container("web"), container("api"), "web", "web", false),
             (nothing(), command("web"), "web", "web", true),

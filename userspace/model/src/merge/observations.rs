@@ -577,6 +577,7 @@ fn join_states(
         joined.life.program = other.life.program;
     }
     joined.life.pids.extend(other.life.pids);
+    joined.life.programs.extend(other.life.programs);
     joined.life.trim();
     let first = joined.life.first_ns.into_iter().chain(other.life.first_ns);
     joined.life.first_ns = first.min();

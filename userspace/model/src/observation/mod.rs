@@ -138,7 +138,9 @@ pub struct Target {
 pub struct Life {
     /// The file name of the program that was the first to make most of the application's calls.
     pub program: Option<String>,
-    /// Processes that were the first to make one of the application's calls, the smallest ids in the recorder's pid namespace.
+    /// The file names of all that were the first to make one, the first 64 by name.
+    pub programs: BTreeSet<String>,
+    /// Processes that were the first to make one of the application's calls, the 64 smallest ids in the recorder's pid namespace.
     pub pids: BTreeSet<u32>,
     /// The first call, nanoseconds since the start of the recording.
     pub first_ns: Option<u64>,

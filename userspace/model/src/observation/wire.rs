@@ -484,6 +484,8 @@ pub(crate) mod v1 {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         program: Option<String>,
         #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        programs: BTreeSet<String>,
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
         pids: BTreeSet<u32>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         first_ns: Option<u64>,
@@ -495,12 +497,14 @@ pub(crate) mod v1 {
         fn of(life: &domain::Life) -> Option<Self> {
             let domain::Life {
                 program,
+                programs,
                 pids,
                 first_ns,
                 extra,
             } = life.clone();
             (*life != domain::Life::default()).then_some(Self {
                 program,
+                programs,
                 pids,
                 first_ns,
                 extra,
@@ -512,12 +516,14 @@ pub(crate) mod v1 {
         fn from(life: Life) -> Self {
             let Life {
                 program,
+                programs,
                 pids,
                 first_ns,
                 extra,
             } = life;
             Self {
                 program,
+                programs,
                 pids,
                 first_ns,
                 extra,

@@ -161,9 +161,11 @@ fn pod(id: u8) -> impl Strategy<Value = Option<Pod>> {
 fn life() -> impl Strategy<Value = Life> {
     let pids = prop_oneof![3 => btree_set(0..9_u32, 0..3), 1 => btree_set(any::<u32>(), 60..70)];
     let program = prop::option::of(prop::sample::select(vec!["web", "sh\n"]));
-    let known = (program, pids, prop::option::of(0..9_u64), extra()).prop_map(
-        |(program, pids, first_ns, extra)| Life {
+    let programs = prop_oneof![3 => btree_set("[a-c]", 0..3), 1 => btree_set("[a-z]{3}", 60..70)];
+    let known = (program, programs, pids, prop::option::of(0..9_u64), extra()).prop_map(
+        |(program, programs, pids, first_ns, extra)| Life {
             program: program.map(str::to_owned),
+            programs,
             pids,
             first_ns,
             extra,
