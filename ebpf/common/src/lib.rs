@@ -16,7 +16,7 @@ pub const ABIS: usize = 4;
 pub const BLOCK: usize = NUMBERS * ABIS;
 /// Blocks of a slot: one per phase.
 pub const PHASES: u32 = 8;
-/// Levels of the cgroup tree that a first sight walks.
+/// Levels of the cgroup tree that a first sight walks, the root's among them: it sees what lies at level 63 or above.
 pub const LEVELS: u32 = 64;
 /// Slots that the object declares; user space sets the number it wants at load.
 pub const SLOTS: usize = 64;
@@ -102,7 +102,7 @@ stats! {
     CgroupsFull = "cgroups_full", Call;
     /// No slot was free for a new cgroup.
     SlotsFull = "slots_full", Call;
-    /// A cgroup lies deeper than [`LEVELS`].
+    /// A call was made deeper than [`LEVELS`] while something was watched that deep: it may have been made below it.
     TooDeep = "too_deep", Call;
     /// A process could not be given a phase; it counted as application.
     NoPhase = "no_phase", Call;

@@ -2,7 +2,7 @@
 
 use crate::{
     globals,
-    maps::{EEXIST, EVENTS, FREE, GENERATION, KEYS, MADE, RECORD_NEW, count, increment},
+    maps::{DEEP, EEXIST, EVENTS, FREE, GENERATION, KEYS, MADE, RECORD_NEW, count, increment},
     task::{Probe, Reader, follow},
 };
 use aya_ebpf::{
@@ -16,7 +16,10 @@ use aya_ebpf::{
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
-use core::ffi::c_void;
+use core::{
+    ffi::c_void,
+    ptr::{read_volatile, write_volatile},
+};
 use seccast_common::{ARGUMENTS, Cgroup, LEVELS, Made, NAME, NO_SLOT, Stat, event};
 
 /// A cgroup without an entry: gives it one there and then if it belongs to what is watched. 1 if it has one now, else 0.
@@ -42,8 +45,15 @@ pub(crate) fn first_sight(id: u64) -> u32 {
         made |= MADE.get_ptr(ancestor).is_some();
         level += 1;
     }
-    if last != 0 {
-        count(Stat::TooDeep);
+    // SAFETY: as above.
+    let deep = last != 0 && unsafe { bpf_get_current_ancestor_cgroup_id(LEVELS as i32) } != 0;
+    if deep {
+        // The walk has seen every ancestor that can have an entry, unless something is watched below the walk's last level.
+        if is_watched_deep() {
+            count(Stat::TooDeep);
+        }
+        // Whatever was made since is here under its own id.
+        made |= MADE.get_ptr(id).is_some();
     }
     if slot != NO_SLOT {
         return u32::from(adopt(id, slot));
@@ -66,8 +76,19 @@ pub(crate) fn first_sight(id: u64) -> u32 {
     {
         // Another CPU was first: give it back.
         let _ = FREE.push(fresh, 0);
+    } else if deep && let Some(flag) = DEEP.get_ptr_mut(0) {
+        // SAFETY: an entry of an array.
+        unsafe { write_volatile(flag, 1) };
     }
     u32::from(KEYS.get_ptr(id).is_some())
+}
+
+/// Is something watched by itself at a level that [`first_sight`] does not see?
+#[inline(always)]
+fn is_watched_deep() -> bool {
+    // SAFETY: an entry of an array; volatile since user space writes it.
+    DEEP.get_ptr(0)
+        .is_some_and(|flag| unsafe { read_volatile(flag) } != 0)
 }
 
 #[inline(always)]

@@ -108,6 +108,10 @@ pub(crate) static GENERATION: Array<u64, 1, { BPF_F_MMAPABLE as usize }> = Array
 #[btf_map]
 pub(crate) static RECORD_NEW: Array<u32, 1> = Array::new();
 
+/// 1 once something is watched by itself at a level that the walk of a first sight does not reach.
+#[btf_map]
+pub(crate) static DEEP: Array<u32, 1> = Array::new();
+
 /// What an insert with `BPF_NOEXIST` returns when another CPU was first.
 pub(crate) const EEXIST: i32 = -17;
 

@@ -1,4 +1,5 @@
-//! Long cgroups: a container is recorded whatever the length of its cgroup's path.
+//! Long and deep cgroups: a container is recorded whatever the length of its cgroup's path, and a stranger costs nothing however
+//! deep it lies.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -10,15 +11,16 @@ mod root {
     use seccast_model::arch::Arch;
     use seccast_model::observation::{Observation, Phase, Target};
     use seccast_recorder::{Recorder, cgroup::Cgroup};
-    use seccast_rig::cgroup::{Scope, id};
+    use seccast_rig::cgroup::{Scope, id, remove_tree};
     use seccast_rig::{Bundle, Container, Runtime, process, unique};
-    use seccast_workloads::numbers;
+    use seccast_workloads::{numbers, puppet::Puppet};
     use std::collections::BTreeSet;
     use std::fs;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
     use std::time::Duration;
 
     const GETUID: i64 = 102;
+    const GETGID: i64 = 104;
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -252,6 +254,100 @@ mod root {
         // Before its cgroup.
         drop(puppet);
         drop(made);
+    }
+
+    /// Cgroups below a scope, one in the other.
+    struct Deep<'a> {
+        scope: &'a Scope,
+        names: String,
+    }
+
+    impl<'a> Deep<'a> {
+        /// The scope itself lies at level 2.
+        fn down_to(scope: &'a Scope, level: usize) -> Self {
+            let names = "/d".repeat(level - 2);
+            fs::create_dir_all(Self::at(scope, &names)).unwrap();
+            Self { scope, names }
+        }
+
+        fn at(scope: &Scope, names: &str) -> PathBuf {
+            scope.dir().join(names.trim_start_matches('/'))
+        }
+
+        fn path(&self) -> String {
+            format!("{}{}", self.scope.path(), self.names)
+        }
+
+        fn add(&self, puppet: &Puppet) {
+            let procs = Self::at(self.scope, &self.names).join("cgroup.procs");
+            fs::write(procs, puppet.pid().to_string()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_stranger_70_levels_deep_costs_nothing() {
+        let Some(_serial) = kernel() else { return };
+        let (target, other) = (
+            Scope::new("deep-target").unwrap(),
+            Scope::new("deep-other").unwrap(),
+        );
+        let deep = Deep::down_to(&other, 70);
+        let (mut inside, mut stranger) = (puppet(), puppet());
+        deep.add(&stranger);
+        target.add(inside.pid()).unwrap();
+        let running = Record::cgroup(target.path()).start();
+        stranger.call(GETUID, &[]).unwrap();
+        inside.call(GETGID, &[]).unwrap();
+        let recorded = running.stop();
+        let observation = recorded.observation.as_ref().unwrap();
+        assert_eq!(observation.losses, [].into());
+        assert_eq!(named(observation), x86_64(["getgid"]));
+        drop(stranger);
+    }
+
+    #[test]
+    fn what_lies_70_levels_deep_in_something_watched_is_recorded() {
+        let Some(_serial) = kernel() else { return };
+        let target = Scope::new("deep-target").unwrap();
+        let mut puppet = puppet();
+        target.add(puppet.pid()).unwrap();
+        let running = Record::cgroup(target.path()).start();
+        puppet.call(GETGID, &[]).unwrap();
+        // Made since, and no call of it was seen above.
+        let deep = Deep::down_to(&target, 70);
+        deep.add(&puppet);
+        puppet.call(GETUID, &[]).unwrap();
+        let recorded = running.stop();
+        let observation = recorded.observation.as_ref().unwrap();
+        assert_eq!(observation.losses, [].into());
+        assert_eq!(named(observation), x86_64(["getgid", "getuid"]));
+    }
+
+    #[test]
+    fn a_call_below_something_that_is_watched_that_deep_is_counted_as_a_loss() {
+        let Some(_serial) = kernel() else { return };
+        let scope = Scope::new("deep-loss").unwrap();
+        let (watched, below) = (Deep::down_to(&scope, 66), Deep::down_to(&scope, 72));
+        let (mut inside, mut hidden) = (puppet(), puppet());
+        watched.add(&inside);
+        let running = Record::cgroup(&watched.path()).start();
+        inside.call(GETGID, &[]).unwrap();
+        below.add(&hidden);
+        hidden.call(GETUID, &[]).unwrap();
+        let recorded = running.stop();
+        let observation = recorded.observation.as_ref().unwrap();
+        assert_eq!(named(observation), x86_64(["getgid"]));
+        assert!(
+            observation
+                .losses
+                .get("too_deep")
+                .is_some_and(|lost| *lost > 0),
+            "{:?}",
+            observation.losses
+        );
+        recorded.assert_ended(1, &[]);
+        drop((inside, hidden));
+        assert!(remove_tree(&scope.dir().join("d")));
     }
 
     /// What was called, in any phase but the runtime's.

@@ -282,6 +282,19 @@ impl Hierarchy {
         })
     }
 
+    /// The level of a cgroup in the machine's hierarchy, where the root has 0; `None` if a part of it is mounted here, since
+    /// then it is not known how deep that part lies.
+    #[must_use]
+    pub fn level(&self, cgroup: &Cgroup) -> Option<u32> {
+        let level = cgroup
+            .path
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .count();
+        self.is_whole()
+            .then(|| u32::try_from(level).unwrap_or(u32::MAX))
+    }
+
     /// Every cgroup whose last path element contains `id`, conmon's excepted (semantics 4).
     #[must_use]
     pub fn containing(&self, id: &str) -> Vec<Cgroup> {

@@ -411,10 +411,11 @@ impl Waiting {
             .mount()
             .join(path.trim_start_matches('/'));
         let cgroup = Cgroup { path, dir, id };
+        let level = recorder.hierarchy().level(&cgroup);
         // What is made below it from now on folds into its slot, also where its processes live further down.
         if let Some(slot) = recorded_at(recorder, id).first() {
             let kernel = recorder.kernel_mut();
-            kernel.watch_unless_recorded(*slot, id)?;
+            kernel.watch_unless_recorded(*slot, id, level)?;
         }
         // What was made below it before and has a slot of its own is announced by now.
         recorder.catch_up();

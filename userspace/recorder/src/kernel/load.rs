@@ -123,6 +123,7 @@ impl Kernel {
             inside: take(&mut ebpf, "INSIDE")?,
             made: take(&mut ebpf, "MADE")?,
             record_new: take(&mut ebpf, "RECORD_NEW")?,
+            deep: take(&mut ebpf, "DEEP")?,
             stats: take(&mut ebpf, "STATS")?,
             events: take(&mut ebpf, "EVENTS")?,
             generation: Word::map(&mut ebpf, "GENERATION")?,

@@ -8,7 +8,7 @@ use aya::{
 };
 use seccast_common::{
     self as common, ArgumentCall, ArgumentRule, BLOCK, Blocked, Counted, DeniedArgs, DeniedKey,
-    DenierKey, Ended, Entered, PHASES, Process, Slot, Stat, UnknownKey,
+    DenierKey, Ended, Entered, LEVELS, PHASES, Process, Slot, Stat, UnknownKey,
 };
 use std::collections::BTreeMap;
 use zerocopy::{FromBytes, IntoBytes};
@@ -98,11 +98,19 @@ impl Kernel {
             .map_err(|source| map_error("SLOT", source))
     }
 
-    /// Records a cgroup and everything below it into a slot, from this instant.
+    /// Records a cgroup and everything below it into a slot, from this instant. `level` is where it lies in the hierarchy;
+    /// `None` if that is not known.
     ///
     /// # Errors
     /// When the map is full.
-    pub fn watch(&mut self, slot: SlotId, cgroup: u64, started: bool) -> Result<(), KernelError> {
+    pub fn watch(
+        &mut self,
+        slot: SlotId,
+        cgroup: u64,
+        level: Option<u32>,
+        started: bool,
+    ) -> Result<(), KernelError> {
+        self.watch_level(level)?;
         let entry = common::Cgroup {
             slot: slot.0,
             started: u32::from(started),
@@ -118,7 +126,13 @@ impl Kernel {
     ///
     /// # Errors
     /// When the map is full.
-    pub fn watch_unless_recorded(&mut self, slot: SlotId, cgroup: u64) -> Result<(), KernelError> {
+    pub fn watch_unless_recorded(
+        &mut self,
+        slot: SlotId,
+        cgroup: u64,
+        level: Option<u32>,
+    ) -> Result<(), KernelError> {
+        self.watch_level(level)?;
         let entry = common::Cgroup {
             slot: slot.0,
             started: 0,
@@ -126,6 +140,17 @@ impl Kernel {
         insert_new(&mut self.keys, cgroup, Value(entry), "KEYS")?;
         self.generation.bump();
         Ok(())
+    }
+
+    /// Something is about to be watched at a level. If a first sight does not walk that far, it has to know: what is called
+    /// deeper still may belong to it, and is counted.
+    fn watch_level(&mut self, level: Option<u32>) -> Result<(), KernelError> {
+        if level.is_some_and(|level| level < LEVELS) {
+            return Ok(());
+        }
+        self.deep
+            .set(0, 1, 0)
+            .map_err(|source| map_error("DEEP", source))
     }
 
     /// Forgets a cgroup that is gone, unless it is recorded. Its id never comes again.

@@ -157,6 +157,7 @@ pub struct Kernel {
     inside: HashMap<MapData, u32, u32>,
     made: HashMap<MapData, u64, u32>,
     record_new: Array<MapData, u32>,
+    deep: Array<MapData, u32>,
     stats: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
     generation: Word,

@@ -325,7 +325,7 @@ impl Recorder {
         command: Vec<String>,
     ) -> Result<Recording, RecorderError> {
         let slot = self.kernel.reserve(slot_flag::NO_EXEC)?;
-        self.kernel.watch(slot, cgroup.id, false)?;
+        self.watch(slot, cgroup, false)?;
         Ok(self.recording(
             [slot].into(),
             cgroup.clone(),
@@ -375,8 +375,7 @@ impl Recorder {
         if all_app {
             recording.without_phase = 0;
         }
-        self.kernel
-            .watch(slot, cgroup.id, !processes.is_empty() || all_app)?;
+        self.watch(slot, cgroup, !processes.is_empty() || all_app)?;
         if !processes.is_empty() {
             // By their ids here, as /proc has them.
             let processes = cgroup.processes();
@@ -439,8 +438,13 @@ impl Recorder {
     ) -> Result<Recording, RecorderError> {
         let slot = self.kernel.reserve(0)?;
         self.kernel.watch_denials(true)?;
-        self.kernel.watch(slot, cgroup.id, false)?;
+        self.watch(slot, cgroup, false)?;
         Ok(self.recording([slot].into(), cgroup.clone(), target))
+    }
+
+    fn watch(&mut self, slot: SlotId, cgroup: &Cgroup, started: bool) -> Result<(), KernelError> {
+        let level = self.hierarchy.level(cgroup);
+        self.kernel.watch(slot, cgroup.id, level, started)
     }
 
     /// What is there already: what each is blocked in is its call, and a filter may deny calls.
