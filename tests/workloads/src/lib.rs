@@ -307,7 +307,7 @@ pub fn program(name: &str) -> &'static Program {
 }
 
 /// Where the program is: those of [`PROGRAMS`], what they need, and the ones that tests steer: `sleeper`, `one`, `storm`, `race`,
-/// `forks`, `swarm`, `runners`, `reuse`, `puppet`, `mover`, `vsyscall`, `own_filter_stays`, `notified`. Each source says what it takes.
+/// `forks`, `execs`, `swarm`, `runners`, `reuse`, `puppet`, `mover`, `vsyscall`, `own_filter_stays`, `notified`. Each source says what it takes.
 #[must_use]
 pub fn path(name: &str) -> PathBuf {
     Path::new(env!("OUT_DIR")).join(name)

@@ -74,6 +74,14 @@ fn forks_makes_each_call_of_its_list_once() {
 }
 
 #[test]
+fn execs_executes_itself_as_often_as_it_is_told() {
+    let seen = trace("execs", &["23", "/dev/zero"], &[]);
+    let counts = [(59, 23), (257, 1), (0, 1), (231, 1)];
+    let expected = counts.map(|(nr, count)| ((Arch::X86_64, nr), count));
+    assert_eq!(seen, expected.into());
+}
+
+#[test]
 fn a_puppet_makes_the_calls_that_it_is_told() {
     let page = std::env::temp_dir().join(format!("puppet-{}", std::process::id()));
     let mut puppet = Puppet::start(&page).unwrap();

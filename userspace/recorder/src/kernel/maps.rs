@@ -10,7 +10,7 @@ use seccast_common::{
     self as common, ArgumentCall, ArgumentRule, BLOCK, Blocked, Counted, DeniedArgs, DeniedKey,
     DenierKey, Ended, Entered, LEVELS, PHASES, Process, Slot, Stat, UnknownKey,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// A `#[repr(C)]` value of the contract.
@@ -268,6 +268,15 @@ impl Kernel {
             .map(|(tgid, value)| (tgid, value.0))
             .filter(|(_, process)| process.epoch == epoch)
             .collect())
+    }
+
+    /// The programs that recorded processes run and that denied calls were made by, each by when it was executed (`ktime`).
+    #[must_use]
+    pub fn images(&self) -> BTreeSet<u64> {
+        let running = self.of_slots.tasks.iter().flatten();
+        let running = running.map(|(_, process)| process.0.image);
+        let denied = self.of_slots.deniers.keys().flatten();
+        running.chain(denied.map(|denier| denier.0.image)).collect()
     }
 
     /// The cgroups of a slot, with whether something started there.

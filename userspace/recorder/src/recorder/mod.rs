@@ -1,6 +1,7 @@
 //! One or more recordings on one loaded object: watching, the events, and the observation at the end.
 
 mod denials;
+mod files;
 mod observe;
 
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
     proc,
     runtime::bundle::Bundle,
 };
+use files::Files;
 use seccast_common::{ArgumentRule, NUMBERS, abi, phase, position, slot_flag};
 use seccast_model::{
     arch::Arch,
@@ -205,7 +207,7 @@ pub struct Recorder {
     /// What was taken in and not told of yet.
     unread: Vec<News>,
     firsts: HashMap<(u32, u32, u32, u32), First>,
-    files: HashMap<u64, String>,
+    files: Files,
     /// What the runtime executed first into a block: the time and the file.
     starts: HashMap<(u32, u32), (u64, String)>,
     /// Denied calls were looked for before anything was watched.
@@ -232,7 +234,7 @@ impl Recorder {
             tree: Tree::default(),
             unread: Vec::new(),
             firsts: HashMap::new(),
-            files: HashMap::new(),
+            files: Files::default(),
             starts: HashMap::new(),
             every_denial: false,
         })
@@ -568,8 +570,14 @@ impl Recorder {
                 .into());
             }
         }
+        // Before the events: whoever is not among them then has sent all of his.
+        let images = self.files.are_many().then(|| self.kernel.images());
         while let Some(event) = self.kernel.next_event() {
             news.push(self.take(event));
+        }
+        if let Some(mut images) = images {
+            images.extend(self.firsts.values().map(|first| first.image));
+            self.files.keep(&images);
         }
         Ok(news)
     }
@@ -613,7 +621,7 @@ impl Recorder {
             }
             Event::Exec(exec) => {
                 let file = text(&exec.text);
-                self.files.insert(exec.time, file.clone());
+                self.files.add(exec.time, &file);
                 let first = self
                     .starts
                     .entry((exec.slot, exec.phase))

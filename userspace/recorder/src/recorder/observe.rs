@@ -388,7 +388,7 @@ impl Recorder {
 
     /// The file that a process executed last, by when it did; 0 where that was before the recording.
     pub(super) fn exe(&self, pid: u32, image: u64) -> Option<String> {
-        let known = self.files.get(&image).cloned();
+        let known = self.files.of(image).map(str::to_owned);
         known.or_else(|| {
             let link = || fs::read_link(format!("/proc/{pid}/exe")).ok();
             let link = (image == 0).then(link)??;
