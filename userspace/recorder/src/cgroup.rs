@@ -414,7 +414,7 @@ impl Cgroup {
         let path = self.dir.join("cgroup.procs");
         let opened = reach(&path).and_then(|path| fs::File::options().write(true).open(path));
         opened.map_err(|source| CgroupError::Io {
-            action: "open",
+            action: "write",
             path,
             source,
         })
