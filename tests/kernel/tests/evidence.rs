@@ -314,6 +314,56 @@ mod root {
         assert!(doubts(&verdict).contains(&"not_in_force"), "{verdict}");
     }
 
+    /// Privileged, `seccomp:unconfined`, or nobody gave it one: nothing is denied, and nothing is proven.
+    #[test]
+    fn a_container_without_a_filter_proves_nothing() {
+        let Some(_serial) = kernel() else { return };
+        let root = root_with(&["plain"]);
+        let folder = tempfile::tempdir().unwrap();
+        let all = json!({ "defaultAction": "SCMP_ACT_ALLOW" });
+        let profile = folder.path().join("p.json");
+        fs::write(&profile, all.to_string()).unwrap();
+        let other = allowing(&["getppid"]);
+        for (filter, reason) in [
+            (None, "without a filter"),
+            (Some(&all), ""),
+            (Some(&other), "another filter"),
+        ] {
+            let name = unique("unfiltered");
+            let out = folder.path().join(&name);
+            let mut verify = Command::new(seccast());
+            verify.args(["verify", "--format", "json", "--profile"]);
+            verify.arg(&profile).arg("-o").arg(&out);
+            verify.args(["--container", &name, "--wait=60s"]);
+            let log = File::create(folder.path().join("log")).unwrap();
+            let mut verify = verify.stderr(log).spawn().unwrap();
+            let armed = || Ok(fs::read_to_string(folder.path().join("log"))?.contains("armed"));
+            process::poll("seccast to be armed", PATIENCE, armed).unwrap();
+            let mut bundle = Bundle::new(root.path(), ["/plain"]);
+            if let Some(filter) = filter {
+                bundle = bundle.seccomp(filter.clone());
+            }
+            let runc = Runtime::runc().unwrap();
+            let mut container = Container::new(&name, &bundle, &runc).unwrap();
+            // Under the other filter it cannot start, and that is not this profile's doing.
+            drop(container.run(PATIENCE));
+            drop(container);
+            let status = process::wait(&mut verify, PATIENCE).unwrap().unwrap();
+            let verdict: Value = serde_json::from_slice(&fs::read(&out).unwrap()).unwrap();
+            let expected = if reason.is_empty() {
+                (Some(0), "pass")
+            } else {
+                (Some(1), "inconclusive")
+            };
+            let found = verdict["verdict"].as_str().unwrap();
+            assert_eq!((status.code(), found), expected, "{verdict}");
+            if !reason.is_empty() {
+                assert!(doubts(&verdict).contains(&"not_given"), "{verdict}");
+                assert!(verdict.to_string().contains(reason), "{verdict}");
+            }
+        }
+    }
+
     /// By the ids of its own namespace it would take the application for the runtime.
     #[test]
     fn who_cannot_tell_the_processes_by_their_ids_says_so() {

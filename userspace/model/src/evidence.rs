@@ -3,6 +3,7 @@
 //! Whoever watches fills in [`Evidence`], and nobody but [`doubts`] judges it: "we saw no denial" is not "we saw that there was
 //! none".
 
+use crate::given::Given;
 use crate::observation::{EnteredAs, Observation, Phase};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -38,8 +39,8 @@ pub struct Evidence {
     pub unwatched: BTreeSet<String>,
     /// Classes of calls that were not seen.
     pub hidden: BTreeSet<Hidden>,
-    /// Which filter the target was given.
-    pub given: Given,
+    /// Was the target given the profile of the verdict? `None` of a recording, which needs no filter.
+    pub given: Option<Given>,
 }
 
 /// A program that was executed, with the filters on its process.
@@ -110,20 +111,6 @@ impl Hidden {
     pub fn from_name(name: &str) -> Option<Self> {
         Some(Self::OwnFilter).filter(|hidden| hidden.name() == name)
     }
-}
-
-/// Which filter the target was given.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Given {
-    /// Nobody looked: a recording needs no filter.
-    #[default]
-    NotAsked,
-    /// The profile of the verdict: seccast loaded it itself, or the runtime's own configuration has it.
-    Profile,
-    /// Another one, or none: what the runtime's configuration has.
-    Other(String),
-    /// It could not be told, for this reason.
-    Unknown(String),
 }
 
 /// What is stated.
@@ -266,10 +253,10 @@ impl Evidence {
 fn filter(evidence: &Evidence) -> Vec<Doubt> {
     let mut doubts = Vec::new();
     match &evidence.given {
-        Given::Profile => {}
-        Given::Other(what) => doubts.push(Doubt::NotGiven(what.clone())),
-        Given::Unknown(why) => doubts.push(Doubt::GivenUnknown(why.clone())),
-        Given::NotAsked => doubts.push(Doubt::GivenUnknown("nobody looked".to_owned())),
+        Some(Given::Profile) => {}
+        Some(Given::Unknown(why)) => doubts.push(Doubt::GivenUnknown(why.clone())),
+        Some(other) => doubts.push(Doubt::NotGiven(other.reason().unwrap_or_default())),
+        None => doubts.push(Doubt::GivenUnknown("nobody looked".to_owned())),
     }
     let unlike = |start: &&Start| start.filters != start.inherited + 1;
     doubts.extend(
@@ -297,41 +284,6 @@ fn filter(evidence: &Evidence) -> Vec<Doubt> {
 
 fn runtime(observation: &Observation) -> bool {
     observation.entered_as == Some(EnteredAs::Runtime)
-}
-
-impl Given {
-    /// The word in files.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::NotAsked => "not_asked",
-            Self::Profile => "profile",
-            Self::Other(_) => "other",
-            Self::Unknown(_) => "unknown",
-        }
-    }
-
-    /// What it is, or why it is not known.
-    #[must_use]
-    pub fn reason(&self) -> Option<&str> {
-        match self {
-            Self::NotAsked | Self::Profile => None,
-            Self::Other(reason) | Self::Unknown(reason) => Some(reason),
-        }
-    }
-
-    /// The inverse of both.
-    #[must_use]
-    pub fn from_name(name: &str, reason: Option<String>) -> Option<Self> {
-        let reason = reason.unwrap_or_default();
-        match name {
-            "not_asked" => Some(Self::NotAsked),
-            "profile" => Some(Self::Profile),
-            "other" => Some(Self::Other(reason)),
-            "unknown" => Some(Self::Unknown(reason)),
-            _ => None,
-        }
-    }
 }
 
 impl Doubt {
@@ -519,7 +471,7 @@ pub(crate) mod tests {
             }],
             calls: 3,
             lives: 1,
-            given: Given::Profile,
+            given: Some(Given::Profile),
             ..Evidence::default()
         }
     }
@@ -614,19 +566,19 @@ pub(crate) mod tests {
             ),
             (
                 "nobody looked at the filter",
-                |_, it| it.given = Given::NotAsked,
+                |_, it| it.given = None,
                 &[],
                 &["given_unknown"],
             ),
             (
                 "another filter",
-                |_, it| it.given = Given::Other("privileged".to_owned()),
+                |_, it| it.given = Some(Given::Other),
                 &[],
                 &["not_given"],
             ),
             (
                 "an engine that does not tell",
-                |_, it| it.given = Given::Unknown("remote".to_owned()),
+                |_, it| it.given = Some(Given::Unknown("remote".to_owned())),
                 &[],
                 &["given_unknown"],
             ),
@@ -762,15 +714,5 @@ pub(crate) mod tests {
             assert_eq!(End::from_name(end.name()), Some(end));
         }
         assert_eq!(Hidden::from_name("own_filter"), Some(Hidden::OwnFilter));
-        let reason = || "why".to_owned();
-        for given in [
-            Given::NotAsked,
-            Given::Profile,
-            Given::Other(reason()),
-            Given::Unknown(reason()),
-        ] {
-            let again = Given::from_name(given.name(), given.reason().map(str::to_owned));
-            assert_eq!(again, Some(given));
-        }
     }
 }

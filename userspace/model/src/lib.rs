@@ -28,7 +28,7 @@
 //!     "evidence": {
 //!         "end": "target", "starts": [{ "filters": 1, "inherited": 0 }], "calls": 1, "execs": 0, "execs_unlike": 0,
 //!         "present": 0, "present_unlike": 0, "joined": 0, "left": 0, "running": [], "lives": 1, "lives_missed": 0,
-//!         "unwatched": [], "hidden": [], "given": { "filter": "not_asked" }
+//!         "unwatched": [], "hidden": []
 //!     }
 //! }"#;
 //! let observation = Observation::from_json(file)?;
@@ -55,6 +55,7 @@ pub mod errno;
 pub mod evidence;
 pub mod filter;
 pub mod generate;
+mod given;
 mod json;
 pub mod junit;
 pub mod merge;
@@ -75,6 +76,7 @@ pub use diagnostic::{Diagnostic, Severity};
 pub use diff::diff;
 pub use filter::Filter;
 pub use generate::{GenerateError, Generated, generate};
+pub use given::Given;
 pub use json::{Kind, position};
 pub use merge::Merged;
 pub use observation::Observation;

@@ -9,7 +9,8 @@ mod blame;
 use crate::arch::Arch;
 use crate::arguments;
 use crate::denial::{Denial, Denier};
-use crate::evidence::{self, Doubt, Given, Statement};
+use crate::evidence::{self, Doubt, Statement};
+use crate::given::Given;
 use crate::observation::{Arguments, Caller, Observation, Phase, Sighting, UnknownNr};
 use crate::profile::{Action, Call, Condition, Effect, Op, Profile, Rule, decide, precedence};
 use crate::syscall;
@@ -191,7 +192,10 @@ impl Verdict {
         by_others.sort_by_key(Finding::order);
         let mut doubts = evidence::doubts(observation, Statement::Passed);
         // Under the profile itself the kernel has judged them.
-        let given = observation.evidence.as_ref().map(|it| &it.given);
+        let given = observation
+            .evidence
+            .as_ref()
+            .and_then(|it| it.given.as_ref());
         if !unjudged.is_empty() && given != Some(&Given::Profile) {
             doubts.push(Doubt::Unjudged(unjudged.clone()));
         }

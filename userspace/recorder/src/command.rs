@@ -23,6 +23,27 @@ pub struct User {
     pub gid: u32,
 }
 
+impl User {
+    /// As sudo and its like name users: a name, an id, or `#` and an id. `None` where /etc/passwd does not know it.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        let id = name.strip_prefix('#').unwrap_or(name);
+        let passwd = fs::read_to_string("/etc/passwd").ok()?;
+        passwd.lines().find_map(|line| {
+            let fields: Vec<_> = line.split(':').collect();
+            let (uid, gid) = (fields.get(2)?, fields.get(3)?);
+            (fields.first() == Some(&name) || *uid == id)
+                .then(|| {
+                    Some(Self {
+                        uid: uid.parse().ok()?,
+                        gid: gid.parse().ok()?,
+                    })
+                })
+                .flatten()
+        })
+    }
+}
+
 impl FromStr for User {
     type Err = String;
 

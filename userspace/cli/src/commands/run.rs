@@ -16,7 +16,7 @@ use crate::{
     },
 };
 use anyhow::bail;
-use seccast_model::{Merged, Observation, generate, verdict::Outcome};
+use seccast_model::{Merged, Observation, Profile, generate, verdict::Outcome};
 use seccast_recorder::engine::{
     Kind,
     command::{Start, Verb},
@@ -49,9 +49,13 @@ fn whole_loop(args: &RunArgs) -> anyhow::Result<Exit> {
 
     output::note("seccast: 1 of 2: recording");
     let mut recorded = Recorded::default();
-    let plan = |mode, denials| Plan {
+    let plan = |mode: Mode, denials| Plan {
         target: args.target(),
         all: None,
+        judged: match &mode {
+            Mode::Under { profile, .. } => Some(Profile::clone(profile)),
+            Mode::Audit | Mode::AsIs => None,
+        },
         mode,
         backend: Some(BackendArg::Ebpf),
         entered: None,

@@ -85,3 +85,15 @@ pub fn tagged(tone: Tone, tag: &str, line: &str) {
 pub fn say(line: &str) {
     let _ = writeln!(anstream::stderr(), "{line}");
 }
+
+/// What was watched.
+pub fn target(target: &Target) -> String {
+    let engine = target.engine.as_deref().or(target.runtime.as_deref());
+    let known = target.container_name.is_some() || target.container_id.is_some();
+    match engine {
+        Some(engine) if known => format!("{} ({engine})", container(target)),
+        None if known => container(target),
+        _ if !target.command.is_empty() => target.command.join(" "),
+        _ => format!("cgroup {}", target.cgroup_path.as_deref().unwrap_or("/")),
+    }
+}

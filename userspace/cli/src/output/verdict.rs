@@ -4,7 +4,7 @@ use seccast_model::{
     Observation, Profile,
     denial::{Answer, Denial, Denier},
     junit::{Case, Outcome, suite},
-    observation::{Target, wire},
+    observation::wire,
     profile::{Action, Rule},
     verdict::{self, Blame, Finding, How, Verdict, patched},
 };
@@ -17,7 +17,7 @@ const PROCESSES: usize = 4;
 /// For people.
 pub fn text(name: &str, profile: &Profile, observation: &Observation, verdict: &Verdict) -> String {
     let mut text = String::new();
-    let target = target(&observation.target);
+    let target = super::target(&observation.target);
     let found = verdict.findings.len();
     let outcome = verdict.outcome();
     let word = match outcome {
@@ -134,18 +134,6 @@ fn change(profile: &Profile, patched: &Profile) -> String {
         parts.push(format!("list {arch}"));
     }
     parts.join(", ")
-}
-
-/// What was watched.
-fn target(target: &Target) -> String {
-    let engine = target.engine.as_deref().or(target.runtime.as_deref());
-    let known = target.container_name.is_some() || target.container_id.is_some();
-    match engine {
-        Some(engine) if known => format!("{} ({engine})", super::container(target)),
-        None if known => super::container(target),
-        _ if !target.command.is_empty() => target.command.join(" "),
-        _ => format!("cgroup {}", target.cgroup_path.as_deref().unwrap_or("/")),
-    }
 }
 
 /// A denied call on one line. Whose denial it is comes with the verdict.
@@ -282,7 +270,7 @@ pub fn json(
 pub fn junit(name: &str, tried: &[(Observation, Verdict)]) -> String {
     let mut cases = Vec::new();
     for (observation, verdict) in tried {
-        let target = target(&observation.target);
+        let target = super::target(&observation.target);
         let mut case = |name: String, outcome| {
             cases.push(Case {
                 class: "seccast.verify".to_owned(),

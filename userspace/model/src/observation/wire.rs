@@ -219,10 +219,10 @@ pub fn evidence(evidence: &Evidence) -> Value {
 pub(crate) mod v1 {
     use super::{ReadError, SCHEMA};
     use crate::arch::Arch;
-    use crate::evidence;
     pub(crate) use crate::json::shown;
     use crate::observation as domain;
     use crate::observation::{Extra, Phase};
+    use crate::{evidence, given};
     use serde::{Deserialize, Serialize};
     use std::collections::{BTreeMap, BTreeSet};
 
@@ -285,7 +285,8 @@ pub(crate) mod v1 {
         lives_missed: u64,
         unwatched: BTreeSet<String>,
         hidden: BTreeSet<String>,
-        given: Given,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        given: Option<Given>,
     }
 
     /// Twin of [`evidence::Start`].
@@ -295,7 +296,7 @@ pub(crate) mod v1 {
         inherited: u64,
     }
 
-    /// Twin of [`evidence::Given`].
+    /// Twin of [`given::Given`].
     #[derive(Debug, Serialize, Deserialize)]
     struct Given {
         filter: String,
@@ -339,10 +340,10 @@ pub(crate) mod v1 {
                     .iter()
                     .map(|hidden| hidden.name().to_owned())
                     .collect(),
-                given: Given {
-                    filter: evidence.given.name().to_owned(),
-                    reason: evidence.given.reason().map(str::to_owned),
-                },
+                given: evidence.given.as_ref().map(|given| Given {
+                    filter: given.name().to_owned(),
+                    reason: given.reason(),
+                }),
             }
         }
     }
@@ -390,15 +391,15 @@ pub(crate) mod v1 {
                         .ok_or_else(|| word("hidden", found, "a class of calls (own_filter)"))
                 })
                 .collect::<Result<_, _>>()?,
-            given: evidence::Given::from_name(&wire.given.filter, wire.given.reason).ok_or_else(
-                || {
-                    word(
-                        "given.filter",
-                        &wire.given.filter,
-                        "`not_asked`, `profile`, `other` or `unknown`",
-                    )
-                },
-            )?,
+            given: wire
+                .given
+                .map(|given| {
+                    given::Given::from_name(&given.filter, given.reason).ok_or_else(|| {
+                        let wanted = "`profile`, `other`, `none` or `unknown`";
+                        word("given.filter", &given.filter, wanted)
+                    })
+                })
+                .transpose()?,
         })
     }
 

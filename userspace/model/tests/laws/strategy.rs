@@ -2,13 +2,13 @@
 
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
-use seccast_model::evidence::{End, Evidence, Given, Hidden, Running, Start};
+use seccast_model::evidence::{End, Evidence, Hidden, Running, Start};
 use seccast_model::observation::{
     Arguments, Backend, Caller, EnteredAs, EnteredProcess, Extra, Life, Machine, Observation,
     Phase, Pod, Sighting, Target, UnknownNr,
 };
 use seccast_model::profile::{Action, Call, Condition, OciArch, Op, Profile, Rule};
-use seccast_model::{Arch, Policy, Runtime, syscall};
+use seccast_model::{Arch, Given, Policy, Runtime, syscall};
 use std::collections::BTreeMap;
 
 /// Few enough that two observations often share names, with every trigger of the closure among them.
@@ -232,7 +232,7 @@ prop_compose! {
         entered in prop_oneof![2 => Just(vec![]), 1 => vec(entered(), 0..2)],
         entered_rest in (0..2_u64, prop::option::of(Just([EnteredAs::App, EnteredAs::Runtime][usize::from(id % 2)]))),
         unprivileged_exec in btree_set(".{0,8}", 0..2),
-        evidence in prop::option::of(evidence()),
+        evidence in evidence(),
         extra in extra(),
     ) -> Observation {
         Observation {
@@ -264,16 +264,18 @@ prop_compose! {
     }
 }
 
-fn evidence() -> impl Strategy<Value = Evidence> {
+/// Boxed: as a part of a larger strategy it would not fit the stack of a test.
+fn evidence() -> BoxedStrategy<Option<Evidence>> {
     let start = (0..3_u64, 0..2_u64).prop_map(|(filters, inherited)| Start { filters, inherited });
     let running = (any::<u32>(), ".{0,15}").prop_map(|(pid, comm)| Running { pid, comm });
     let given = prop_oneof![
-        Just(Given::NotAsked),
-        Just(Given::Profile),
-        ".{0,8}".prop_map(Given::Other),
-        ".{0,8}".prop_map(Given::Unknown),
+        Just(None),
+        Just(Some(Given::Profile)),
+        Just(Some(Given::Other)),
+        Just(Some(Given::None)),
+        ".{0,8}".prop_map(|why| Some(Given::Unknown(why))),
     ];
-    (
+    let evidence = (
         vec(start, 0..3),
         any::<[u8; 9]>(),
         btree_set(running, 0..2),
@@ -300,7 +302,8 @@ fn evidence() -> impl Strategy<Value = Evidence> {
                 hidden: flags[1].then_some(Hidden::OwnFilter).into_iter().collect(),
                 given,
             }
-        })
+        });
+    prop::option::of(evidence).boxed()
 }
 
 pub(crate) fn policy() -> impl Strategy<Value = Policy> {

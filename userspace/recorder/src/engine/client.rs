@@ -191,6 +191,12 @@ impl Client {
         self
     }
 
+    /// What stands in front of it.
+    #[must_use]
+    pub(super) fn front(&self) -> &[String] {
+        &self.words[..self.program]
+    }
+
     /// Asks as this user.
     #[must_use]
     pub fn as_user(mut self, user: Option<User>) -> Self {

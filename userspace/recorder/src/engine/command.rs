@@ -1,6 +1,6 @@
 //! Commands that start containers: which engine, through which client, what of it starts what.
 
-use super::{Client, Kind};
+use super::{Client, Kind, wrapper};
 use crate::runtime::line::base;
 use std::path::{Path, PathBuf};
 
@@ -17,18 +17,23 @@ pub enum Verb {
     Kube,
     /// Makes a container and does not start it.
     Create,
+    /// Starts a process in a container that runs.
+    Exec,
 }
 
 impl Verb {
     fn is_switch(self, word: &str) -> bool {
         if word.starts_with("--") {
-            return SWITCHES.contains(&word) || (self == Self::Start && word == "--attach");
+            return SWITCHES.contains(&word)
+                || (self == Self::Start && word == "--attach")
+                || (self == Self::Exec && EXEC_SWITCHES.contains(&word));
         }
         let letters = match self {
             Self::Run | Self::Create => "dhiPqt",
             Self::Start => "adhil",
             Self::Compose => "dhTV",
             Self::Kube => "hq",
+            Self::Exec => "dhilTt",
         };
         // `-it` is two switches; `-p80:80` and `-eA=B` carry their value.
         word.chars().skip(1).all(|c| letters.contains(c))
@@ -46,6 +51,12 @@ pub struct Start {
     words: Vec<String>,
     /// Its verb is of pods.
     pod: bool,
+    /// It is compose's.
+    of_compose: bool,
+    /// Where the client is: what executes it may stand in front.
+    program: usize,
+    /// The user as whom it runs, where what stands in front says so.
+    user: Option<String>,
     /// Where the client's own options begin.
     globals: usize,
     /// Where compose's own options are.
@@ -127,6 +138,9 @@ const SWITCHES: &[&str] = &[
     "--watch",
 ];
 
+/// What the `exec` of a client takes as one word, besides those of `run`.
+const EXEC_SWITCHES: &[&str] = &["--ignore-paused", "--no-new-privs", "--no-tty"];
+
 /// Options of a client itself, before its verb, that take no value.
 const GLOBAL_SWITCHES: &[&str] = &[
     "--debug",
@@ -153,16 +167,11 @@ const GLOBAL_SWITCHES: &[&str] = &[
 impl Start {
     /// Reads a command; `None` where it starts no container through an engine that is known.
     ///
-    /// `sudo` and `env` with their switches and variables are understood in front of it.
+    /// Programs that execute the command in their words, such as `sudo` and `timeout`, are understood in front of it.
     #[must_use]
     pub fn parse(words: &[String]) -> Option<Self> {
-        let mut at = 0;
-        while matches!(base(words.get(at)?), "sudo" | "env" | "nice" | "nohup") {
-            at += 1;
-            while words.get(at)?.starts_with('-') || words[at].contains('=') {
-                at += 1;
-            }
-        }
+        let front = wrapper::front(words)?;
+        let mut at = front.length;
         let (kind, composes) = match base(&words[at]) {
             "docker" => (Kind::Docker, false),
             "podman" | "podman-remote" => (Kind::Podman, false),
@@ -199,6 +208,7 @@ impl Start {
         };
         let verb = match (compose, of, verb) {
             (true, _, "up" | "start" | "run" | "restart") => Verb::Compose,
+            (true, _, "exec") => Verb::Exec,
             (false, "kube", "play") | (false, "play", "kube") => Verb::Kube,
             (false, "pod", "start" | "restart") => Verb::Start,
             (false, "" | "container" | "containers" | "c", "run") => Verb::Run,
@@ -207,6 +217,7 @@ impl Start {
             }
             (false, "" | "container" | "task" | "tasks" | "t", "start" | "restart") => Verb::Start,
             (false, "" | "container" | "containers" | "c", "create") => Verb::Create,
+            (false, "" | "container" | "task" | "tasks" | "t", "exec") => Verb::Exec,
             _ => return None,
         };
         let options = at + 1;
@@ -216,9 +227,12 @@ impl Start {
             Client::new(kind, words[program..globals].to_vec())
         };
         Some(Self {
-            client: client.through(words[..program].to_vec()),
+            client: client.through(front.kept),
             verb,
             pod: of == "pod",
+            of_compose: compose,
+            program,
+            user: front.user,
             globals: program + 1,
             compose: compose_options,
             options,
@@ -301,10 +315,28 @@ impl Start {
         self.compose = self.compose.start + shift..self.compose.end + shift;
     }
 
-    /// The compose command up to its verb.
+    /// The compose command up to its verb, to be asked: without what bounds the run of the command alone.
     #[must_use]
-    pub fn compose(&self) -> &[String] {
-        &self.words[..self.compose.end]
+    pub fn compose(&self) -> Vec<String> {
+        let own = &self.words[self.program..self.compose.end];
+        [self.client.front(), own].concat()
+    }
+
+    /// The user as whom the client runs, where what stands in front of it names one: a name, an id, or `#` and an id.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// With [`Verb::Exec`]: words of a shell that give the id or name of the container that is entered.
+    #[must_use]
+    pub fn entered(&self) -> Option<String> {
+        let name = self.positionals().first()?;
+        if self.of_compose {
+            let compose = self.compose().join(" ");
+            return Some(format!("\"$({compose} ps -q {name})\""));
+        }
+        Some(name.clone())
     }
 
     /// The files that compose is told to read.
@@ -354,7 +386,7 @@ impl Start {
     #[must_use]
     pub fn starts_many(&self) -> bool {
         match self.verb {
-            Verb::Run | Verb::Create => false,
+            Verb::Run | Verb::Create | Verb::Exec => false,
             // A pod has more than one.
             Verb::Start => self.id().is_none() && (self.pod || self.positionals().len() != 1),
             Verb::Compose | Verb::Kube => true,
@@ -372,6 +404,7 @@ impl Start {
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         match (self.kind(), self.verb) {
+            (_, Verb::Exec) => None,
             (Kind::Runc | Kind::Crun, _) => self.words.last().map(String::as_str),
             // IMAGE ID, or --config FILE ID.
             (Kind::Containerd, Verb::Run) => {
@@ -522,15 +555,50 @@ mod tests {
             Some((Kind::Runc, run, "runc --root /r")),
         );
         check("crun create c1", Some((Kind::Crun, Verb::Create, "crun")));
+        check(
+            "timeout -k 5 20 sudo -u root docker run web",
+            Some((Kind::Docker, run, "sudo -u root docker")),
+        );
+        check(
+            "nice -n 5 docker -H unix:///s run web",
+            Some((Kind::Docker, run, "docker -H unix:///s")),
+        );
+        check(
+            "docker exec -it -u 0 web sh",
+            Some((Kind::Docker, Verb::Exec, "docker")),
+        );
         for other in [
             "docker ps",
-            "docker exec web sh",
+            "make up",
+            "sh -c docker",
             "ls run",
             "docker",
             "podman images",
             "sudo",
         ] {
             check(other, None);
+        }
+    }
+
+    #[test]
+    fn an_exec_names_the_container_that_it_enters() {
+        let entered = |line: &str| parse(line)?.entered();
+        for (line, expected) in [
+            ("docker exec -it -u 0 -e A=b web sh -c x", "web"),
+            ("docker -H unix:///s container exec web sh", "web"),
+            ("timeout -k 1 5 podman exec -w / web sh", "web"),
+            ("runc exec -t web sh", "web"),
+            ("ctr task exec --exec-id e web sh", "web"),
+            (
+                "docker compose -p x exec -T web sh",
+                "\"$(docker compose -p x ps -q web)\"",
+            ),
+            (
+                "timeout 5 docker-compose exec web sh",
+                "\"$(docker-compose ps -q web)\"",
+            ),
+        ] {
+            assert_eq!(entered(line).as_deref(), Some(expected), "{line}");
         }
     }
 
@@ -571,7 +639,7 @@ mod tests {
         // What stands in front has options of its own.
         let client = |line: &str| parse(line).expect("a start").client;
         assert_eq!(client("sudo -n ctr run img c1").option(&["-n"]), None);
-        assert!(!client("sudo -r podman start c1").is_remote());
+        assert!(!client("sudo -r role podman start c1").is_remote());
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod client;
 pub mod command;
 pub mod cri;
 mod events;
+mod wrapper;
 
 pub use client::{Client, Details};
 pub use events::{Events, Told};

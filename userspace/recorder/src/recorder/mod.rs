@@ -16,6 +16,7 @@ use crate::{
 use files::Files;
 use seccast_common::{ArgumentRule, NUMBERS, abi, phase, position, slot_flag};
 use seccast_model::{
+    Given, Profile,
     arch::Arch,
     observation::{Caller, EnteredAs, Phase, Sighting, Target},
     syscall,
@@ -116,7 +117,24 @@ impl Recording {
     /// Does its filter, if it has one, let every call happen, as far as is known?
     #[must_use]
     pub fn denies_nothing(&self) -> bool {
-        self.audited || self.bundle.as_ref().is_some_and(Bundle::allows_everything)
+        // What the runtime got outdoes what its client was told.
+        let bundle = self.bundle.as_ref();
+        bundle.map_or(self.audited, Bundle::allows_everything)
+    }
+
+    /// Was it handed this profile? `started`: see [`Recorder::started_filtered`].
+    #[must_use]
+    pub fn given(&self, wanted: &Profile, started: Option<bool>) -> Given {
+        let filter = match &self.bundle {
+            Some(bundle) => bundle
+                .filter()
+                .map_err(|error| format!("the filter in its bundle is not understood: {error}")),
+            None => Err("nothing here has the configuration that its runtime got".to_owned()),
+        };
+        // Processes that were found stand for the start that nobody saw.
+        let found = self.started_late_ns.map(|_| self.filtered_at_attach);
+        let filter = filter.as_ref().map(Option::as_ref);
+        Given::of(wanted, filter.map_err(Clone::clone), found.or(started))
     }
 
     /// Takes what the engine tells of the container; what is known already stays.

@@ -1,7 +1,11 @@
 //! `config.json` of an OCI bundle: the hooks and the filter.
 
 use crate::proc;
-use seccast_model::observation::Pod;
+use seccast_model::{
+    Profile,
+    observation::Pod,
+    profile::{Action, ParseError},
+};
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::Path};
 
@@ -32,20 +36,7 @@ struct Hook {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Linux {
-    seccomp: Option<Seccomp>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Seccomp {
-    default_action: String,
-    syscalls: Vec<Rule>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Rule {
-    action: String,
+    seccomp: Option<serde_json::Value>,
 }
 
 impl Bundle {
@@ -125,12 +116,27 @@ impl Bundle {
         !self.hooks.start_container.is_empty()
     }
 
+    /// The filter that the runtime is handed, if it is handed one.
+    ///
+    /// # Errors
+    /// When it is no profile.
+    pub fn filter(&self) -> Result<Option<Profile>, ParseError> {
+        // runc and crun take an empty object for no filter.
+        let seccomp = self.linux.seccomp.as_ref();
+        let seccomp = seccomp.filter(|seccomp| seccomp.as_object().is_none_or(|of| !of.is_empty()));
+        seccomp
+            .map(|seccomp| Profile::from_oci_json(seccomp.to_string().as_bytes()))
+            .transpose()
+    }
+
     /// Does its filter, if it has one, let every call happen?
     #[must_use]
     pub fn allows_everything(&self) -> bool {
-        let lets = |action: &str| matches!(action, "SCMP_ACT_ALLOW" | "SCMP_ACT_LOG");
-        self.linux.seccomp.as_ref().is_none_or(|seccomp| {
-            lets(&seccomp.default_action) && seccomp.syscalls.iter().all(|rule| lets(&rule.action))
+        let lets = |action: Action| matches!(action, Action::Allow | Action::Log);
+        self.filter().is_ok_and(|filter| {
+            filter.is_none_or(|filter| {
+                lets(filter.default_action) && filter.rules.iter().all(|rule| lets(rule.action))
+            })
         })
     }
 }
@@ -162,6 +168,26 @@ mod tests {
         "io.kubernetes.cri.sandbox-namespace": "default",
         "io.kubernetes.cri.sandbox-uid": "d25a4355-d1b7-4399-8cf3-5d8b2a02b021"
     }"#;
+    #[test]
+    fn the_filter_is_what_the_runtime_makes_of_it() {
+        let check = |linux: &str, has_one: Option<bool>, allows_everything: bool| {
+            let bundle: Bundle = serde_json::from_str(&format!("{{\"linux\": {linux}}}")).unwrap();
+            let filter = bundle.filter().ok().map(|filter| filter.is_some());
+            assert_eq!(filter, has_one, "{linux}");
+            assert_eq!(bundle.allows_everything(), allows_everything, "{linux}");
+        };
+        check("{}", Some(false), true);
+        check(r#"{"seccomp": null}"#, Some(false), true);
+        check(r#"{"seccomp": {}}"#, Some(false), true);
+        let allow = r#"{"seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}}"#;
+        check(allow, Some(true), true);
+        let errno = r#"{"seccomp": {"defaultAction": "SCMP_ACT_ERRNO"}}"#;
+        check(errno, Some(true), false);
+        let one = r#"{"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_KILL"}]}}"#;
+        check(one, Some(true), false);
+        check(r#"{"seccomp": {"defaultAction": "ALLOW"}}"#, None, false);
+    }
+
     /// The keys of CRI-O 1.2x (server/container_create.go, server/sandbox_run_linux.go); not from a run of it.
     const CRIO: &str = r#"{
         "io.kubernetes.container.name": "app",

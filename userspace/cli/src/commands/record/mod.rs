@@ -35,6 +35,7 @@ fn record(args: RecordArgs) -> anyhow::Result<Exit> {
         quiet: args.quiet,
         denials: false,
         remove: false,
+        judged: None,
     };
     recording::record(plan, start, &mut files)
 }

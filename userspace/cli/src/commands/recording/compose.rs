@@ -138,7 +138,7 @@ fn files(start: &Start) -> anyhow::Result<Vec<String>> {
 
 /// The services: as compose itself resolves them, else as the files have them.
 fn read(start: &Start, client: &Client, files: &[String]) -> anyhow::Result<Project> {
-    let compose = Client::new(client.kind(), start.compose().to_vec());
+    let compose = Client::new(client.kind(), start.compose());
     if let Ok(text) = compose.ask(&["config"])
         && let Ok(project) = serde_saphyr::from_str::<Project>(&text)
         && !project.services.is_empty()

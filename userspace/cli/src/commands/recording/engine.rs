@@ -5,7 +5,7 @@ use crate::{
     exit::{Exit, Failed},
     output,
 };
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use seccast_model::Profile;
 use seccast_recorder::{
     Recorder, Recording, clock,
@@ -86,6 +86,9 @@ impl Engine {
                 kind.name()
             );
         }
+        if start.verb == Verb::Exec {
+            return Err(not_a_start(&start, &plan.mode));
+        }
         if let Some(runtime) = start.runtime() {
             check_runtime(runtime)?;
         }
@@ -94,9 +97,10 @@ impl Engine {
             .prefix("seccast-record-")
             .tempdir()
             .context("cannot make a temporary folder")?;
-        if let Some(user) = user {
+        // The client writes and reads there, as whoever it runs.
+        if let Some(user) = start.user().and_then(User::of_name).or(user) {
             chown(work.path(), Some(user.uid), Some(user.gid))
-                .context("cannot give the temporary folder to --user")?;
+                .context("cannot give the temporary folder to the user as whom CMD runs")?;
         }
         let (ids, given) = prepare_ids(&mut start, &client, &plan.mode, work.path())?;
         Ok(Self {
@@ -278,6 +282,21 @@ impl Engine {
     }
 }
 
+/// `exec` starts no container: the one that it enters runs already, and is recorded from outside.
+fn not_a_start(start: &Start, mode: &Mode) -> anyhow::Error {
+    let name = start.entered().unwrap_or_else(|| "NAME".to_owned());
+    let line = match mode {
+        Mode::Under { name: profile, .. } => {
+            format!("seccast verify --profile {profile} --container {name}")
+        }
+        _ => format!("seccast record --container {name}"),
+    };
+    anyhow!(
+        "{} exec starts a process in a container that runs already; watch that container, and type the command meanwhile: {line}",
+        start.kind().name()
+    )
+}
+
 /// CMD is the client: that it is not there is CMD's not being there.
 fn not_found(error: EngineError) -> anyhow::Error {
     let exit = match &error {
@@ -360,7 +379,7 @@ fn prepare_ids(
         }
         (Verb::Compose, _) => {
             made_before()?;
-            let compose = Client::new(kind, start.compose().to_vec());
+            let compose = Client::new(kind, start.compose());
             let ids = compose.ask(&["ps", "-a", "-q"])?;
             let ids = ids.split_ascii_whitespace().map(str::to_owned);
             Ok((Ids::Known(ids.collect()), false))
@@ -403,7 +422,7 @@ fn prepare_ids(
             }
             Ok((known_id(start)?, has_filter))
         }
-        (Verb::Start | Verb::Create, _) => {
+        (Verb::Start | Verb::Create | Verb::Exec, _) => {
             made_before()?;
             Ok((known_ids(start, client)?, false))
         }

@@ -10,8 +10,8 @@ use crate::{
 };
 use anyhow::{Context as _, anyhow, bail};
 use seccast_model::{
-    Observation,
-    evidence::{End, Given},
+    Given, Observation,
+    evidence::End,
     observation::{EnteredAs, Phase},
 };
 use seccast_recorder::{
@@ -511,6 +511,17 @@ impl<'a> Follow<'a> {
         active.details.is_none() && (active.told || !may_tell)
     }
 
+    /// Was the profile that is judged in force, as far as the runtime's configuration tells?
+    fn given(&self, recording: &Recording, started: Option<bool>) -> Option<Given> {
+        let wanted = self.plan.judged.as_ref()?;
+        Some(if self.command.is_some() {
+            // It was installed before the execve, which else fails.
+            Given::of(wanted, Ok(Some(wanted)), started)
+        } else {
+            recording.given(wanted, started)
+        })
+    }
+
     /// Writes a recording that is over and, in a folder, gives its slots back.
     fn write_one(
         &mut self,
@@ -527,12 +538,11 @@ impl<'a> Follow<'a> {
         for line in self.sink.denied(&denials) {
             self.progress.above(&line);
         }
+        let started = recorder.started_filtered(&active.recording)?;
         let mut observation = recorder.observe(&active.recording)?;
         if let Some(evidence) = &mut observation.evidence {
             evidence.end = self.end_of(&active.recording, status);
-            if self.plan.denials {
-                evidence.given = Given::Profile;
-            }
+            evidence.given = self.given(&active.recording, started);
         }
         let ended = Ended {
             observation,
@@ -543,8 +553,7 @@ impl<'a> Follow<'a> {
                 0
             },
             // What ran before had started.
-            started: active.recording.started_late_ns.is_some()
-                || recorder.started_filtered(&active.recording)?.is_some(),
+            started: active.recording.started_late_ns.is_some() || started.is_some(),
             failed: self.own_code(status).is_some(),
         };
         let folder = self.sink.is_folder();

@@ -46,6 +46,8 @@ pub struct Plan {
     pub denials: bool,
     /// The container that the command starts is removed at its end: its name is wanted again.
     pub remove: bool,
+    /// What the filter of each target is held against.
+    pub judged: Option<Profile>,
 }
 
 /// The filter of containers that the command starts.

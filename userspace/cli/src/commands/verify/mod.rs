@@ -62,6 +62,7 @@ fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
         quiet: args.quiet,
         denials: true,
         remove,
+        judged: Some(profile.clone()),
     };
     let exit = recording::record(plan(&profile, args.minimal), start.clone(), &mut trial)?;
     let Some(first) = trial.tried.first() else {
