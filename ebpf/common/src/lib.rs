@@ -220,7 +220,7 @@ pub struct Entered {
     pub comm: [u8; 16],
     /// Processes of the line that live.
     pub processes: u64,
-    /// [`line`].
+    /// [`mod@line`].
     pub state: u64,
     /// What its line has called: a block of its own, joined to the runtime's when the line executes something.
     pub calls: [u8; BLOCK],

@@ -2,7 +2,7 @@
 //!
 //! A cgroup's id is the inode of its directory and what `bpf_get_current_cgroup_id` returns (4.18+).
 //!
-//! A path may be longer than one `open` takes: every file here is opened by way of [`reach`].
+//! A path may be longer than one `open` takes: every file here is opened by way of `reach`.
 
 mod reach;
 mod tree;
