@@ -5,14 +5,19 @@
     reason = "helpers of tests are tests, and a test fails by panicking"
 )]
 
-use seccast_e2e::{BUSYBOX, Fixture, MISSING, Namespace, Right, SECCOMP, TAINT, all_but, cluster};
-use seccast_rig::process::Output;
+use seccast_e2e::{
+    Agents, BUSYBOX, Fixture, MISSING, Namespace, Right, SECCOMP, TAINT, all_but, cluster,
+};
+use seccast_rig::process::{self, Output};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, SystemTime};
+
+/// How long agents may take to end: the kubelet gives them 30 s.
+const COMMAND: Duration = Duration::from_secs(90);
 
 /// `seccast install ARGS` on the first node.
 fn install(cluster: &Fixture, args: &[&str]) -> Output {
@@ -26,6 +31,19 @@ fn expect(cluster: &Fixture, args: &[&str], code: i32, says: &[&str]) {
 
 /// Our folder on the first node, empty.
 fn folder(cluster: &Fixture) -> std::path::PathBuf {
+    // The agents of a test before this one, which are not waited for at its end, repair what is taken from them.
+    let agents = [
+        "get",
+        "pods",
+        "--all-namespaces",
+        "--output=name",
+        "--selector",
+        Agents::LABEL,
+    ];
+    process::poll("the end of other agents", COMMAND, || {
+        Ok(cluster.kubectl(&agents).trim().is_empty())
+    })
+    .unwrap();
     let folder = cluster.disk(cluster.node(1), SECCOMP).join("seccast");
     if folder.exists() {
         fs::remove_dir_all(&folder).unwrap();
