@@ -162,6 +162,8 @@ pub struct Slot {
     pub execs_unlike: u32,
     /// Always 0.
     pub pad: u32,
+    /// The mount namespace of what was started last (the kernel's pointer, only compared).
+    pub mounts: u64,
     /// What was seen at each start; later ones share the last, which keeps the one with the fewest filters of its own.
     pub at: [Start; phase::STARTS as usize],
 }
@@ -202,10 +204,6 @@ pub struct Process {
     pub image: u64,
     /// Key of `ENTERED` until it has executed something, else 0.
     pub entry: u64,
-    /// 1 if it made a call after another one of its line had executed a program.
-    pub stayed: u32,
-    /// Always 0.
-    pub pad: u32,
 }
 
 /// Value of `ENTERED`: a process that came in from outside, and of whose line nobody has executed anything yet.
@@ -228,10 +226,12 @@ pub struct Entered {
 
 /// States of a line in `ENTERED`.
 pub mod line {
-    /// One of it has executed a program: the others are the runtime if they do the same, or nothing more but end.
+    /// One of it has executed a program while others lived: they are the runtime if they do the same.
     pub const EXECUTED: u64 = 1;
-    /// After that, another one of it went on, and ended without executing anything: that is no runtime.
+    /// After that, another one of it ended without executing anything: a runtime leaves nobody behind.
     pub const STAYED: u64 = 2;
+    /// Who entered has forked.
+    pub const SEVERAL: u64 = 4;
 }
 
 /// Value of `ENDED`: a line that ended without executing anything, by who entered.
@@ -486,8 +486,8 @@ pub const fn position(abi: u32, nr: u32) -> usize {
 const _: () = {
     assert!(size_of::<Cgroup>() == 8);
     assert!(size_of::<Start>() == 12);
-    assert!(size_of::<Slot>() == 32 + 12 * phase::STARTS as usize);
-    assert!(size_of::<Process>() == 40);
+    assert!(size_of::<Slot>() == 40 + 12 * phase::STARTS as usize);
+    assert!(size_of::<Process>() == 32);
     assert!(size_of::<Entered>() == 40 + BLOCK);
     assert!(size_of::<Ended>() == 24);
     assert!(size_of::<UnknownKey>() == 16);

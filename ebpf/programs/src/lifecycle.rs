@@ -16,7 +16,9 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use core::ptr::{read_volatile, write_volatile};
-use seccast_common::{BLOCK, Ended, PHASES, Start, Stat, event, inside, line, phase, slot_flag};
+use seccast_common::{
+    BLOCK, Ended, Entered, PHASES, Start, Stat, event, inside, line, phase, slot_flag,
+};
 
 /// What a recorded process forks has its phase.
 #[raw_tracepoint(tracepoint = "sched_process_fork")]
@@ -45,6 +47,7 @@ fn process_fork(ctx: RawTracePointContext) -> i32 {
         if let Some(line) = ENTERED.get_ptr_mut(process.entry) {
             // SAFETY: an entry of the map.
             unsafe { increment(&raw mut (*line).processes) };
+            set_state(line, line::SEVERAL);
         }
         if TASKS.insert(tgid, process, BPF_ANY as u64).is_err() {
             count(Stat::NoPhase);
@@ -150,6 +153,7 @@ fn start(process: &mut seccast_common::Process, task: *const u8) {
                     *known = seen;
                 }
                 (*slot).starts = starts + 1;
+                (*slot).mounts = mounts(task);
             }
             if process.filters != 0 {
                 (*slot).flags |= slot_flag::FILTERED;
@@ -157,9 +161,8 @@ fn start(process: &mut seccast_common::Process, task: *const u8) {
         }
     }
     if process.entry != 0 {
-        leave_line(process.entry, block);
+        leave_line(process.entry, block, task);
         process.entry = 0;
-        process.stayed = 0;
     }
     // SAFETY: the helper has no precondition.
     if let Some(cgroup) = KEYS.get_ptr_mut(unsafe { bpf_get_current_cgroup_id() }) {
@@ -192,33 +195,72 @@ fn seen(process: &seccast_common::Process, task: *const u8) -> Start {
     }
 }
 
-/// One of a line executes a program. If it was the last, what the line called was the runtime's, and joins `block`. If others of
-/// it live, that is not known yet: a runtime's end, or execute something as well (a hook's parent becomes the application), and who
-/// was moved here and started a helper goes on.
+/// One of a line executes a program. If it was the last, what the line called was the runtime's, and joins `block`: it came
+/// alone, or lives in other mounts than its parent, as what a runtime starts does. If others live, that is not known yet: a
+/// hook's parent becomes the application, and who was moved here and started a helper goes on.
 #[inline(always)]
-fn leave_line(entry: u64, block: u32) {
+fn leave_line(entry: u64, block: u32, task: *const u8) {
     let Some(line) = ENTERED.get_ptr_mut(entry) else {
         return;
     };
+    if !last_of(line) {
+        set_state(line, line::EXECUTED);
+        return;
+    }
+    // SAFETY: an entry of the map.
+    let alone = unsafe { read_volatile(&raw const (*line).state) } & line::SEVERAL == 0;
+    close_line(line, entry, block, alone || !in_parents_mounts(task));
+}
+
+/// A process of a line ends without having executed anything. If it was the last, it is decided what they were: who joined the
+/// container's mounts, which are not its parent's, is a runtime that failed before it could execute the program, such as
+/// `runc exec` of one that is not there.
+#[inline(always)]
+fn end_of_line(entry: u64, block: u32, task: *const u8) {
+    let Some(line) = ENTERED.get_ptr_mut(entry) else {
+        return;
+    };
+    // SAFETY: an entry of the map.
+    if unsafe { read_volatile(&raw const (*line).state) } & line::EXECUTED != 0 {
+        set_state(line, line::STAYED);
+    }
+    if last_of(line) {
+        let in_containers = SLOT.get_ptr(block / PHASES).is_some_and(|slot| {
+            // SAFETY: entries of an array are never freed; a pointer that is only compared.
+            unsafe { (*slot).mounts != 0 && (*slot).mounts == mounts(task) }
+        });
+        close_line(
+            line,
+            entry,
+            block,
+            in_containers && !in_parents_mounts(task),
+        );
+    }
+}
+
+/// One leaves its line; was it the last?
+#[inline(always)]
+fn last_of(line: *mut Entered) -> bool {
     // SAFETY: an entry of the map. Of two that leave at once both may see zero: what follows can be done twice.
     unsafe {
         add(&raw mut (*line).processes, u64::MAX);
-        if read_volatile(&raw const (*line).processes) != 0 {
-            let state = read_volatile(&raw const (*line).state);
-            write_volatile(&raw mut (*line).state, state | line::EXECUTED);
-            return;
-        }
+        read_volatile(&raw const (*line).processes) == 0
     }
-    close_line(entry, block, true);
 }
 
-/// The last of a line is gone: its calls join the runtime's in `block`, or those that nobody can judge. `runtime`: it executed a
-/// program, or is known to be the runtime by something else.
 #[inline(always)]
-fn close_line(entry: u64, block: u32, runtime: bool) {
-    let Some(line) = ENTERED.get_ptr(entry) else {
-        return;
-    };
+fn set_state(line: *mut Entered, state: u64) {
+    // SAFETY: an entry of the map. Bits are only added; one that is lost between two CPUs is of processes that fork, execute
+    // and end in the same instant.
+    unsafe {
+        let known = read_volatile(&raw const (*line).state);
+        write_volatile(&raw mut (*line).state, known | state);
+    }
+}
+
+/// The last of a line is gone: its calls join the runtime's in `block`, or those that nobody can judge.
+#[inline(always)]
+fn close_line(line: *mut Entered, entry: u64, block: u32, runtime: bool) {
     // SAFETY: an entry of the map.
     let (state, ended) = unsafe {
         (
@@ -230,7 +272,7 @@ fn close_line(entry: u64, block: u32, runtime: bool) {
             },
         )
     };
-    if state & line::STAYED == 0 && (runtime || state & line::EXECUTED != 0) {
+    if runtime && state & line::STAYED == 0 {
         join_line(entry, block);
     } else {
         join_line(entry, ended.slot * PHASES + phase::UNDECIDED);
@@ -239,27 +281,6 @@ fn close_line(entry: u64, block: u32, runtime: bool) {
         }
     }
     let _ = ENTERED.remove(entry);
-}
-
-/// A process of a line ends. With the last one it is decided what they were: who joined the container's mounts, which are not its
-/// parent's, is a runtime that failed before it could execute the program, such as `runc exec` of one that is not there.
-#[inline(always)]
-fn end_of_line(entry: u64, block: u32, stayed: bool, task: *const u8) {
-    let Some(line) = ENTERED.get_ptr_mut(entry) else {
-        return;
-    };
-    if stayed {
-        // SAFETY: an entry of the map. EXECUTED is there already, and nothing takes it away.
-        unsafe { write_volatile(&raw mut (*line).state, line::EXECUTED | line::STAYED) };
-    }
-    // SAFETY: an entry of the map. Two last processes at once may both see zero: what follows can be done twice.
-    unsafe {
-        add(&raw mut (*line).processes, u64::MAX);
-        if read_volatile(&raw const (*line).processes) != 0 {
-            return;
-        }
-    }
-    close_line(entry, block, !in_parents_mounts(task));
 }
 
 /// A line's calls join a block. A function of its own with plain numbers: the loop is verified once, not on every path.
@@ -306,13 +327,20 @@ extern "C" fn again(task: u64, filename: u64) -> u32 {
 /// Does a task live in its parent's mount namespace?
 #[inline(always)]
 fn in_parents_mounts(task: *const u8) -> bool {
-    let mnt_ns = [globals::TASK_NSPROXY.get(), globals::NSPROXY_MNT_NS.get()];
+    // SAFETY: the offset comes from BTF.
+    let parent: u64 = unsafe { Probe::field(task, globals::TASK_REAL_PARENT.get()) };
+    mounts(task) == mounts(parent as *const u8)
+}
+
+/// A task's mount namespace.
+#[inline(always)]
+fn mounts(task: *const u8) -> u64 {
     // SAFETY: offsets come from BTF.
     unsafe {
-        let parent: u64 = Probe::field(task, globals::TASK_REAL_PARENT.get());
-        let own: u64 = follow(task, mnt_ns);
-        let parents: u64 = follow(parent as *const u8, mnt_ns);
-        own == parents
+        follow(
+            task,
+            [globals::TASK_NSPROXY.get(), globals::NSPROXY_MNT_NS.get()],
+        )
     }
 }
 
@@ -347,13 +375,22 @@ fn exit(_ctx: RawTracePointContext, registers: bool) -> i32 {
     let tgid = (pid_tgid >> 32) as u32;
     // Of two threads that end at once both may be the last: the process may be forgotten already.
     let _ = INSIDE.remove(pid_tgid as u32);
-    let Some(process) = members::member(tgid) else {
-        // One of a slot that was given back is forgotten here at the latest.
-        let _ = TASKS.remove(tgid);
-        return 0;
-    };
     // SAFETY: the helper has no precondition.
     let task = unsafe { bpf_get_current_task() } as *const u8;
+    // SAFETY: offsets come from BTF. `live` was decremented before the tracepoint (kernel/exit.c, do_exit).
+    let live: u32 = unsafe {
+        follow(
+            task,
+            [globals::TASK_SIGNAL.get(), globals::SIGNAL_LIVE.get()],
+        )
+    };
+    let Some(process) = members::member(tgid) else {
+        // One of a slot that was given back is forgotten here at the latest.
+        if live == 0 {
+            let _ = TASKS.remove(tgid);
+        }
+        return 0;
+    };
     // SAFETY: an entry of the map, of the current process; offsets come from BTF.
     unsafe {
         if filters(task) > (*process).filters
@@ -366,23 +403,15 @@ fn exit(_ctx: RawTracePointContext, registers: bool) -> i32 {
     if registers {
         denied::end_of_thread(process, task);
     }
-    // SAFETY: offsets come from BTF. `live` was decremented before the tracepoint (kernel/exit.c, do_exit).
-    let live: u32 = unsafe {
-        follow(
-            task,
-            [globals::TASK_SIGNAL.get(), globals::SIGNAL_LIVE.get()],
-        )
-    };
     if live == 0 {
         // SAFETY: an entry of the map, of the current process.
-        let (entry, block, stayed) = unsafe {
+        let (entry, block) = unsafe {
             (
                 (*process).entry,
                 (*process).slot * PHASES + (*process).phase,
-                (*process).stayed != 0,
             )
         };
-        end_of_line(entry, block, stayed, task);
+        end_of_line(entry, block, task);
         let _ = TASKS.remove(tgid);
         #[cfg(feature = "log")]
         aya_log_ebpf::debug!(&_ctx, "exit: process {}", tgid);

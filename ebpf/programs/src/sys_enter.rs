@@ -23,7 +23,7 @@ use aya_ebpf::{
 use core::ptr::{read_volatile, write_volatile};
 use seccast_common::{
     BLOCK, Counted, NO_SLOT, NUMBERS, PHASES, Process, SEEN, SEEN_ARGUMENTS, Stat, UNSEEN,
-    UnknownKey, abi, line, phase, position, slot_flag,
+    UnknownKey, abi, phase, position, slot_flag,
 };
 
 /// CPUs with a cache entry; others take the slow path.
@@ -312,7 +312,7 @@ fn mark<R: Reader>(block: u32, task: *const u8, regs: u64, nr: u64) -> i32 {
 /// runtime for some milliseconds, or undecided.
 #[inline(never)]
 fn mark_line(abi: u32, nr: u64, regs: u64) -> i32 {
-    let Some(process) = TASKS.get_ptr_mut((bpf_get_current_pid_tgid() >> 32) as u32) else {
+    let Some(process) = TASKS.get_ptr((bpf_get_current_pid_tgid() >> 32) as u32) else {
         return 0;
     };
     // SAFETY: an entry of the map, of the current process.
@@ -326,12 +326,6 @@ fn mark_line(abi: u32, nr: u64, regs: u64) -> i32 {
         return unknown(block, abi, nr);
     }
     if let Some(line) = ENTERED.get_ptr_mut(entry) {
-        // SAFETY: entries of maps, of the current process.
-        unsafe {
-            if read_volatile(&raw const (*line).state) & line::EXECUTED != 0 && !ends(abi, nr) {
-                (*process).stayed = 1;
-            }
-        }
         // SAFETY: an entry of the map; if its line executes something at this instant, the byte may come too late for the
         // runtime's block, which no profile holds.
         let bytes = unsafe { (&raw mut (*line).calls).cast() };
@@ -342,17 +336,6 @@ fn mark_line(abi: u32, nr: u64, regs: u64) -> i32 {
         return 0;
     };
     see(bytes.cast(), block, block % PHASES, abi, nr as u32, regs)
-}
-
-/// Is this exit or exit_group? Numbers of asm/unistd.h.
-#[inline(always)]
-fn ends(abi: u32, nr: u64) -> bool {
-    match (globals::ARCH.get(), abi) {
-        (1, abi::NATIVE) => nr == 93 || nr == 94,
-        (1, _) => nr == 1 || nr == 248,
-        (_, abi::COMPAT) => nr == 1 || nr == 252,
-        _ => nr == 60 || nr == 231,
-    }
 }
 
 /// A call by the vsyscall page: it asks the filter, and passes neither the entry nor the exit of other calls

@@ -154,6 +154,64 @@ mod root {
         recorded.assert_ended(1, &["SC0007", "mover"]);
     }
 
+    /// It leaves as a runtime would, before its helper is executed; but a runtime's program lives in mounts of its own.
+    #[test]
+    fn who_moves_in_and_is_gone_before_its_helper_starts_is_not_the_runtime() {
+        let Some(_serial) = kernel() else { return };
+        let scope = Scope::new("mover-gone").unwrap();
+        let running = Record::cgroup(scope.path()).start();
+        let procs = scope.dir().join("cgroup.procs");
+        let mut mover = Command::new(path("mover"));
+        let status = mover.arg(&procs).args(["plain", "gone"]).status();
+        assert!(status.unwrap().success());
+        let empty = || Ok(fs::read_to_string(&procs)?.is_empty());
+        process::poll("the helper to end", PATIENCE, empty).unwrap();
+        let recorded = running.stop();
+        let observation = recorded.observation.as_ref().unwrap();
+        let entered = names(observation, Phase::Entered);
+        // How often it has to look for its parent is chance.
+        let own = [
+            "execve",
+            "exit_group",
+            "fork",
+            "getpgrp",
+            "getpid",
+            "getppid",
+        ];
+        assert!(entered.is_superset(&set(&own)), "{entered:?}");
+        assert_eq!(calls(observation, Phase::Runtime), [].into());
+        assert_eq!(calls(observation, Phase::App), truth(program("plain")));
+        recorded.assert_ended(1, &["SC0007", "mover"]);
+    }
+
+    /// A service with mounts of its own is no runtime either: those of a runtime are the container's.
+    #[test]
+    fn who_moves_in_with_mounts_of_its_own_is_not_the_runtime() {
+        let Some(_serial) = kernel() else { return };
+        let root = root_with(&["sleeper"]);
+        let scope = Scope::new("mover-mounts").unwrap();
+        let name = unique("mover-mounts");
+        let bundle = Bundle::new(root.path(), ["/sleeper"]).cgroups_path(scope.child("c"));
+        let running = Record::new(["--container", &name, "--wait=60s"]).start();
+        let mut container = Container::new(&name, &bundle, &Runtime::runc().unwrap()).unwrap();
+        container.spawn().unwrap();
+        container.wait_started().unwrap();
+        let procs = container.cgroup_dir().join("cgroup.procs");
+        // The program is executed outside, in mounts that are not its parent's, and moves in by itself.
+        let mut mover = Command::new("unshare");
+        mover.args(["--mount", "--propagation", "private"]);
+        let status = mover.arg(path("mover")).arg(&procs).status();
+        assert!(status.unwrap().success());
+        container.kill(libc::SIGKILL).unwrap();
+        container.wait(PATIENCE).unwrap();
+        drop(container);
+        let recorded = running.end(PATIENCE);
+        let observation = recorded.observation.as_ref().unwrap();
+        let own = ["exit_group", "getpgrp", "getsid"];
+        assert_eq!(names(observation, Phase::Entered), set(&own));
+        recorded.assert_ended(1, &["SC0007", "mover"]);
+    }
+
     #[test]
     fn a_program_that_is_started_by_descriptor_is_recorded() {
         let Some(_serial) = kernel() else { return };
